@@ -1,0 +1,321 @@
+"""Lazy determinisation of a byte NFA, and the walk of a vocabulary trie over it.
+
+A DFA state is a sorted set of *items* ``node << 16 | d``: the NFA is at character node `node`, of whose UTF-8 DAG
+it has come to DAG node `d`. Sets are interned, so equal sets are one state. ``delta[state, byte class]`` holds UNKNOWN until
+somebody asks; then `expand` computes the one transition inside the kernel and the walk goes on. Nothing is ever
+determinised that no text reaches.
+
+What a kernel cannot do by itself it reports by a status, with enough in `meta` to go on afterwards: FULL (a table
+must grow), HOLE (the transition ``meta[M_HOLE_STATE], meta[M_HOLE_CLASS]`` must be filled by the caller, who has the
+look-arounds). Kernels that call each other stay in this file (numba's cache does not see edits across files).
+
+    nfa      kind (n,) uint8 · a, b (n,) int32 · targets int32 · useful (n,) uint8 (a text can end from here)
+             CHAR: a = DAG root, b = next · SPLIT: targets[a:b] in priority order · ACCEPT · BEGIN, END: b = next
+    dag      (n_dag, n_classes) uint16; 0 = no, 1 = the character is complete, else the next DAG node
+    delta    (capacity, n_classes) int32     accept (capacity,) uint8
+    indptr   (capacity + 1,) int64, pool int64: the items of state s are pool[indptr[s]:indptr[s + 1]]
+    table    open addressing, int32 state ids, power of two     hashes (capacity,) int64
+    mark     (n_nodes,) int32, generation marks     stack int32     items int64 (scratch)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "ACCEPT",
+    "BEGIN",
+    "CHAR",
+    "DONE",
+    "END",
+    "FULL",
+    "HOLE",
+    "LOOK",
+    "META_SIZE",
+    "M_GENERATION",
+    "M_HOLE_CLASS",
+    "M_HOLE_STATE",
+    "M_LAZY",
+    "M_NODE",
+    "M_N_FOUND",
+    "M_N_STATES",
+    "SPLIT",
+    "UNKNOWN",
+    "advance",
+    "expand",
+    "fill_sparse",
+    "initial",
+    "mask_to_ids",
+    "rehash",
+    "walk",
+]
+
+CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = 0, 1, 2, 3, 4, 5
+UNKNOWN = -1
+DONE, FULL, HOLE = 0, 1, 2
+M_N_STATES, M_GENERATION, M_NODE, M_HOLE_STATE, M_HOLE_CLASS, M_LAZY, M_N_FOUND = range(7)
+META_SIZE = 8
+_HASH_SEED = 1469598103934665603
+_HASH_PRIME = 1099511628211
+
+
+@njit(cache=True, nogil=True)
+def _closure(nfa, scratch, node, at_begin, n_items, generation):  # type: ignore[no-untyped-def]
+    """Append the items that `node` stands for without reading a byte; returns the new number of items."""
+    kind, a, b, targets, useful = nfa
+    mark, stack, items = scratch
+    top = 0
+    stack[0] = node
+    top = 1
+    while top > 0:
+        top -= 1
+        node = stack[top]
+        if mark[node] == generation:
+            continue
+        mark[node] = generation
+        what = kind[node]
+        if what == CHAR:
+            if useful[b[node]] != 0:
+                items[n_items] = (np.int64(node) << 16) | np.int64(a[node])
+                n_items += 1
+        elif what == SPLIT:
+            for k in range(b[node] - 1, a[node] - 1, -1):
+                stack[top] = targets[k]
+                top += 1
+        elif what == ACCEPT:
+            items[n_items] = np.int64(node) << 16
+            n_items += 1
+        elif what == BEGIN:
+            if at_begin:
+                stack[top] = b[node]
+                top += 1
+        elif what == END:  # useful[] says whether the text may end right behind it
+            if (useful[node] & (2 if at_begin else 1)) != 0:
+                items[n_items] = (np.int64(node) << 16) | 1
+                n_items += 1
+    return n_items
+
+
+@njit(cache=True, nogil=True)
+def _sort(items, n):  # type: ignore[no-untyped-def]
+    """Sort items[:n] in place: insertion sort for short runs, heap sort for long ones."""
+    ordered = True
+    for i in range(1, n):
+        if items[i] < items[i - 1]:
+            ordered = False
+            break
+    if ordered:
+        return
+    if n <= 24:
+        for i in range(1, n):
+            x = items[i]
+            j = i - 1
+            while j >= 0 and items[j] > x:
+                items[j + 1] = items[j]
+                j -= 1
+            items[j + 1] = x
+        return
+    for first in range(n // 2 - 1, -1, -1):
+        _sift(items, first, n)
+    for last in range(n - 1, 0, -1):
+        items[0], items[last] = items[last], items[0]
+        _sift(items, 0, last)
+
+
+@njit(cache=True, nogil=True)
+def _sift(items, root, n):  # type: ignore[no-untyped-def]
+    while True:
+        child = 2 * root + 1
+        if child >= n:
+            return
+        if child + 1 < n and items[child + 1] > items[child]:
+            child += 1
+        if items[root] >= items[child]:
+            return
+        items[root], items[child] = items[child], items[root]
+        root = child
+
+
+@njit(cache=True, nogil=True)
+def _intern(nfa, dfa, scratch, meta, n):  # type: ignore[no-untyped-def]
+    """The state of the set items[:n]: DEAD if empty, a new one if it was never seen, -1 if a table is full."""
+    kind = nfa[0]
+    delta, accept, indptr, pool, table, hashes = dfa
+    items = scratch[2]
+    if n == 0:
+        return 0
+    _sort(items, n)
+    h = np.uint64(_HASH_SEED)
+    accepting = 0
+    for i in range(n):
+        item = items[i]
+        h = (h ^ np.uint64(item)) * np.uint64(_HASH_PRIME)
+        h ^= h >> np.uint64(29)
+        what = kind[item >> 16]
+        if what == ACCEPT or what == END:
+            accepting = 1
+    code = np.int64(h >> np.uint64(1))
+    cells = table.shape[0]
+    cell = code & (cells - 1)
+    while table[cell] >= 0:
+        s = table[cell]
+        if hashes[s] == code and indptr[s + 1] - indptr[s] == n:
+            start = indptr[s]
+            same = True
+            for i in range(n):
+                if pool[start + i] != items[i]:
+                    same = False
+                    break
+            if same:
+                return s
+        cell = (cell + 1) & (cells - 1)
+    s = meta[M_N_STATES]
+    start = indptr[s]
+    if s >= delta.shape[0] or start + n > pool.shape[0] or 2 * s >= cells:
+        return -1
+    for i in range(n):
+        pool[start + i] = items[i]
+    indptr[s + 1] = start + n
+    delta[s, :] = UNKNOWN
+    accept[s] = accepting
+    hashes[s] = code
+    table[cell] = s
+    meta[M_N_STATES] = s + 1
+    return s
+
+
+@njit(cache=True, nogil=True)
+def expand(nfa, dag, dfa, scratch, meta, state, klass):  # type: ignore[no-untyped-def]
+    """Compute delta[state, klass]; -1 if a table is full."""
+    b = nfa[2]
+    delta, accept, indptr, pool, table, hashes = dfa
+    items = scratch[2]
+    meta[M_GENERATION] += 1
+    generation = meta[M_GENERATION]
+    n = 0
+    for i in range(indptr[state], indptr[state + 1]):
+        item = pool[i]
+        d = item & 0xFFFF
+        if d < 2:
+            continue
+        step = dag[d, klass]
+        if step == 0:
+            continue
+        if step == 1:
+            n = _closure(nfa, scratch, b[item >> 16], False, n, generation)
+        else:
+            items[n] = (item & ~np.int64(0xFFFF)) | np.int64(step)
+            n += 1
+    target = _intern(nfa, dfa, scratch, meta, n)
+    if target >= 0:
+        delta[state, klass] = target
+    return target
+
+
+@njit(cache=True, nogil=True)
+def initial(nfa, dfa, scratch, meta, start):  # type: ignore[no-untyped-def]
+    """The state before the first byte: DEAD if there is no way to begin, -1 if a table is full."""
+    meta[M_GENERATION] += 1
+    n = _closure(nfa, scratch, start, True, 0, meta[M_GENERATION])
+    return _intern(nfa, dfa, scratch, meta, n)
+
+
+@njit(cache=True, nogil=True)
+def rehash(hashes, n_states, out_table):  # type: ignore[no-untyped-def]
+    """Put states 2..n_states-1 into `out_table`, which is all -1 and at least twice as large as there are states."""
+    cells = out_table.shape[0]
+    for s in range(2, n_states):
+        cell = hashes[s] & (cells - 1)
+        while out_table[cell] >= 0:
+            cell = (cell + 1) & (cells - 1)
+        out_table[cell] = s
+
+
+@njit(cache=True, nogil=True)
+def walk(trie, nfa, dag, byte_class, dfa, scratch, meta, path, allowed, found, out_mask):  # type: ignore[no-untyped-def]
+    """Set the bit of every token whose bytes lead from ``path[0]`` to a state t with ``allowed[t] == 1``.
+
+    trie     (info, end, token), see `TokenTrie`
+    path     (max_depth + 1,) int32; path[d] is the state after d bytes
+    allowed  (capacity,) uint8; 0 no, 1 yes, 2 not known yet: such targets are put into `found`; or empty: all are
+    found    int32; distinct unknown targets, meta[M_N_FOUND] of them; their `allowed` becomes 3 (known to be asked)
+    meta     meta[M_NODE] is where to begin: 0, or where an earlier call stopped
+    Returns DONE, FULL or HOLE; after FULL and HOLE call again with the same `path`, `meta` and `out_mask`.
+    """
+    info, end, token = trie
+    delta = dfa[0]
+    n_nodes = info.shape[0]
+    filtered = allowed.shape[0] > 0
+    node = meta[M_NODE]
+    while node < n_nodes:
+        packed = info[node]
+        depth = packed >> 8
+        klass = byte_class[packed & 255]
+        state = path[depth - 1]
+        target = delta[state, klass]
+        if target <= 0:
+            if target == UNKNOWN:
+                if meta[M_LAZY] == 0:
+                    meta[M_NODE] = node
+                    meta[M_HOLE_STATE] = state
+                    meta[M_HOLE_CLASS] = klass
+                    return HOLE
+                target = expand(nfa, dag, dfa, scratch, meta, state, klass)
+                if target < 0:
+                    meta[M_NODE] = node
+                    return FULL
+            if target == 0:
+                node = end[node]
+                continue
+        path[depth] = target
+        t = token[node]
+        if t >= 0:
+            if not filtered:
+                out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
+            elif allowed[target] == 1:
+                out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
+            elif allowed[target] == 2:
+                allowed[target] = 3
+                found[meta[M_N_FOUND]] = target
+                meta[M_N_FOUND] += 1
+        node += 1
+    meta[M_NODE] = node
+    return DONE
+
+
+@njit(cache=True, nogil=True)
+def advance(delta, byte_class, data, begin, end, state):  # type: ignore[no-untyped-def]
+    """The state after the bytes data[begin:end]: DEAD, or ``-2 - position`` where the first unknown transition is."""
+    for i in range(begin, end):
+        target = delta[state, byte_class[data[i]]]
+        if target <= 0:
+            return np.int64(0) if target == 0 else -2 - np.int64(i)
+        state = target
+    return np.int64(state)
+
+
+@njit(cache=True, nogil=True)
+def fill_sparse(ids, out_mask):  # type: ignore[no-untyped-def]
+    """Zero `out_mask` and set the bits of `ids`."""
+    out_mask[:] = 0
+    for i in range(ids.shape[0]):
+        t = ids[i]
+        out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
+
+
+@njit(cache=True, nogil=True)
+def mask_to_ids(mask, out_ids):  # type: ignore[no-untyped-def]
+    """Write the set ids of `mask` in order; returns how many there are (only the first len(out_ids) are written)."""
+    n = 0
+    for w in range(mask.shape[0]):
+        word = mask[w]
+        bit = 0
+        while word != 0:
+            if word & np.uint32(1):
+                if n < out_ids.shape[0]:
+                    out_ids[n] = w * 32 + bit
+                n += 1
+            word = word >> np.uint32(1)
+            bit += 1
+    return n

@@ -1,0 +1,44 @@
+"""What one constraint may cost.
+
+Nothing in a request path may hang or exhaust memory, so every structure that an input can blow up is counted against
+a field of `Limits`, and going past it is a `LimitExceededError` of that one call. One frozen object is passed
+everywhere; there are no global knobs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one compiled constraint.
+
+    Args:
+        max_pattern_length: characters of a regex.
+        max_nesting: depth of nested groups in a regex.
+        max_nfa_states: states of the byte automaton of a regex, counted repeats unrolled.
+        max_states: automaton states that one compiled constraint may create over its life.
+        max_state_bytes: bytes of the state tables (sets, transitions) behind these states.
+        max_mask_bytes: bytes of ready masks kept per compiled constraint (a cache: older ones are dropped).
+        number_digits: mantissa digits that a JSON number may have.
+    """
+
+    max_pattern_length: int = 2_000_000
+    max_nesting: int = 200
+    max_nfa_states: int = 4_000_000
+    max_states: int = 1_000_000
+    max_state_bytes: int = 128 * 2**20
+    max_mask_bytes: int = 64 * 2**20
+    number_digits: int = 40
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"Limits.{field.name} must be a positive integer, got {value!r}")
+
+
+DEFAULT_LIMITS = Limits()

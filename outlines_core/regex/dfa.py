@@ -1,0 +1,498 @@
+"""Byte DFAs that are built as they are visited.
+
+`LazyDfa` holds the tables and grows them; what one transition is, is decided by
+
+* the kernel, for patterns without look-around: a state is a set of NFA positions (`kernels.dfa`);
+* `LookDfa`, in Python, for the others: a state is a set of *threads* (position, obligations) and what the look-behinds
+  have seen so far. A look-ahead that a thread has passed becomes an obligation on the rest of the text: a DFA state of
+  the look-ahead's own automaton that runs along and must, or must not, accept. An obligation that can no longer fail is
+  dropped, a thread whose obligation has failed dies. Intersection and complement are look-aheads up to the end of the
+  text, so the same machine does set algebra. A look-behind is an automaton for "anything, then the item" that runs along
+  from the start; whether it accepts *here* decides which threads may pass.
+
+State 0 is DEAD, 1 is unused (automata built on top call it FINISHED). Every other state that `delta` leads to is live:
+some text leads from it to acceptance. For sets of NFA positions that is so by construction (`nfa.useful`); with
+obligations it takes a search, done once per state and remembered.
+
+Threads: filled entries never change and tables are replaced, not resized, so readers need no lock; whoever fills an
+entry holds `lock`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlines_core.errors import LimitExceededError
+from outlines_core.kernels import dfa as kernel
+from outlines_core.limits import DEFAULT_LIMITS, Limits
+from outlines_core.regex.ast import Node
+from outlines_core.regex.nfa import ByteNfa, build_nfa
+
+__all__ = ["LazyDfa", "LookDfa", "determinised", "make_dfa"]
+
+DEAD: Final = 0
+_FIRST: Final = 2
+Obligations: TypeAlias = frozenset[int]
+"""State ids of look-ahead automata; +s must accept the rest of the text, -s must not."""
+Thread: TypeAlias = tuple[int, int, Obligations]
+
+
+class LazyDfa:
+    """The DFA of an NFA without look-arounds.
+
+    Attributes:
+        delta: (capacity, n_classes) int32; UNKNOWN (-1) where nobody has looked yet.
+        accept: (capacity,) uint8.
+        start: the initial state; DEAD if nothing matches.
+    """
+
+    def __init__(self, nfa: ByteNfa, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.nfa, self.limits = nfa, limits
+        self.lock = threading.RLock()
+        self.byte_class, self.n_classes = nfa.byte_class, nfa.n_classes
+        capacity, pool = 64, max(1024, 2 * nfa.n_states if nfa.n_states < 4096 else 4096)
+        self.delta = np.zeros((capacity, self.n_classes), dtype=np.int32)
+        self.accept = np.zeros(capacity, dtype=np.uint8)
+        self._indptr = np.zeros(capacity + 1, dtype=np.int64)
+        self._pool = np.zeros(pool, dtype=np.int64)
+        self._hashes = np.zeros(capacity, dtype=np.int64)
+        self._table = np.full(4 * capacity, -1, dtype=np.int32)
+        self.meta = np.zeros(kernel.META_SIZE, dtype=np.int64)
+        self.meta[kernel.M_N_STATES] = _FIRST
+        self._allocate_scratch()
+        self._pack()
+        self.start = self._start()
+
+    def _allocate_scratch(self) -> None:
+        n = self.nfa.n_states
+        self._scratch = (
+            np.zeros(n, dtype=np.int32),
+            np.zeros(n + len(self.nfa.targets) + 1, dtype=np.int32),
+            np.zeros(2 * n + 16, dtype=np.int64),
+        )
+        self.meta[kernel.M_LAZY] = 1
+
+    def _pack(self) -> None:
+        nfa = self.nfa
+        self.nfa_arrays = (nfa.kind, nfa.a, nfa.b, nfa.targets, nfa.useful)
+        self.arrays = (self.delta, self.accept, self._indptr, self._pool, self._table, self._hashes)
+
+    def _start(self) -> int:
+        while True:
+            start = kernel.initial(self.nfa_arrays, self.arrays, self._scratch, self.meta, self.nfa.start)
+            if start >= 0:
+                return int(start)
+            self.grow()
+
+    # -- size -------------------------------------------------------------------------------------------------------
+
+    @property
+    def n_states(self) -> int:
+        return int(self.meta[kernel.M_N_STATES])
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(x.nbytes) for x in (*self.arrays, *self._scratch))
+
+    def grow(self) -> None:
+        """Double whatever is full.  Raises LimitExceededError; the tables stay as they are then."""
+        n, limits = self.n_states, self.limits
+        if n >= limits.max_states:
+            raise LimitExceededError(
+                f"the constraint needs more than {limits.max_states:,} automaton states (Limits.max_states)",
+                given=n + 1,
+                limit=limits.max_states,
+            )
+        capacity, pool = self.delta.shape[0], self._pool.shape[0]
+        if n >= capacity:
+            capacity *= 2
+        else:  # a state may need room for every NFA position
+            pool = max(2 * pool, int(self._indptr[n]) + 2 * self.nfa.n_states + 16)
+        nbytes = capacity * (4 * self.n_classes + 32) + 8 * pool
+        if nbytes > limits.max_state_bytes:
+            raise LimitExceededError(
+                f"the constraint's state tables would take {nbytes:,} bytes (Limits.max_state_bytes)",
+                given=nbytes,
+                limit=limits.max_state_bytes,
+            )
+        if pool != self._pool.shape[0]:
+            self._pool = _enlarged(self._pool, pool)
+        else:
+            self.delta = _enlarged(self.delta, capacity)
+            self.accept = _enlarged(self.accept, capacity)
+            self._indptr = _enlarged(self._indptr, capacity + 1)
+            self._hashes = _enlarged(self._hashes, capacity)
+            self._rehash(4 * capacity)
+        self._pack()
+
+    def _rehash(self, cells: int) -> None:
+        table = np.full(cells, -1, dtype=np.int32)
+        kernel.rehash(self._hashes, self.n_states, table)
+        self._table = table
+
+    # -- transitions ------------------------------------------------------------------------------------------------
+
+    def fill(self, state: int, klass: int) -> int:
+        """Compute ``delta[state, klass]`` (the lock must be held)."""
+        while True:
+            target = kernel.expand(self.nfa_arrays, self.nfa.dag, self.arrays, self._scratch, self.meta, state, klass)
+            if target >= 0:
+                return int(target)
+            self.grow()
+
+    def step(self, state: int, byte: int) -> int:
+        """The state after one byte, DEAD if no text continues so."""
+        klass = self.byte_class[byte]
+        target = int(self.delta[state, klass])
+        if target == kernel.UNKNOWN:
+            with self.lock:
+                target = int(self.delta[state, klass])
+                if target == kernel.UNKNOWN:
+                    target = self.fill(state, int(klass))
+        return target
+
+    def row(self, state: int) -> NDArray[np.int32]:
+        """All transitions of a state, by byte class."""
+        with self.lock:
+            for klass in np.flatnonzero(self.delta[state] == kernel.UNKNOWN).tolist():
+                self.fill(state, klass)
+            return self.delta[state]
+
+    def run(self, state: int, text: bytes) -> int:
+        """The state after `text`."""
+        for byte in text:
+            state = self.step(state, byte)
+            if state == DEAD:
+                break
+        return state
+
+    def matches(self, text: bytes) -> bool:
+        end = self.run(self.start, text)  # may replace the tables
+        return bool(self.accept[end])
+
+    def walk(
+        self,
+        trie: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+        path: NDArray[np.int32],
+        out_mask: NDArray[np.uint32],
+        allowed: NDArray[np.uint8],
+        found: NDArray[np.int32],
+    ) -> None:
+        """`kernels.dfa.walk` from ``path[0]``, tables grown and holes filled as it goes (the lock must be held)."""
+        meta = self.meta
+        meta[kernel.M_NODE] = 0
+        while True:
+            status = kernel.walk(
+                trie,
+                self.nfa_arrays,
+                self.nfa.dag,
+                self.byte_class,
+                self.arrays,
+                self._scratch,
+                meta,
+                path,
+                allowed,
+                found,
+                out_mask,
+            )
+            if status == kernel.DONE:
+                return
+            if status == kernel.FULL:
+                self.grow()
+            else:
+                self.fill(int(meta[kernel.M_HOLE_STATE]), int(meta[kernel.M_HOLE_CLASS]))
+
+    def class_bytes(self) -> list[int]:
+        """One byte of each class, printable ASCII where there is one."""
+        chosen = [-1] * self.n_classes
+        for byte in (*range(0x61, 0x7B), *range(0x30, 0x3A), *range(0x20, 0x7F), *range(256)):
+            klass = int(self.byte_class[byte])
+            if chosen[klass] < 0:
+                chosen[klass] = byte
+        return chosen
+
+    def shortest(self, state: int, *, usable: NDArray[np.bool_] | None = None) -> bytes | None:
+        """A shortest text that leads from `state` to acceptance, out of the `usable` bytes; None if there is none."""
+        if state == DEAD:
+            return None
+        if self.accept[state]:
+            return b""
+        letters = self.class_bytes()
+        if usable is not None:
+            letters = [-1] * self.n_classes
+            for byte in np.flatnonzero(usable).tolist():
+                letters[self.byte_class[byte]] = byte
+        came_from: dict[int, tuple[int, int]] = {state: (-1, -1)}
+        queue = deque([state])
+        while queue:
+            at = queue.popleft()
+            for klass, target in enumerate(self.row(at).tolist()):
+                if target == DEAD or target in came_from or letters[klass] < 0:
+                    continue
+                came_from[target] = (at, letters[klass])
+                if self.accept[target]:
+                    text = bytearray()
+                    while target != state:
+                        target, byte = came_from[target]
+                        text.append(byte)
+                    return bytes(reversed(text))
+                queue.append(target)
+        return None
+
+
+def _enlarged(array: NDArray[Any], n: int) -> NDArray[Any]:
+    larger = np.zeros((n, *array.shape[1:]), dtype=array.dtype)
+    larger[: array.shape[0]] = array
+    return larger
+
+
+class LookDfa(LazyDfa):
+    """The DFA of an NFA with look-arounds (see the module's text)."""
+
+    def _allocate_scratch(self) -> None:
+        self._scratch = (np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int64))
+        self.meta[kernel.M_LAZY] = 0
+        nfa = self.nfa
+        self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()
+        self._targets, self._useful = nfa.targets.tolist(), nfa.useful.tolist()
+        self._dag = nfa.dag.tolist()
+        self._trackers = [k for k, look in enumerate(nfa.looks) if not look.ahead]
+        self._slot = {k: slot for slot, k in enumerate(self._trackers)}
+        self._states: dict[Any, int] = {}
+        self._threads: list[tuple[tuple[int, ...] | None, frozenset[Thread]]] = [(None, frozenset())] * _FIRST
+        self._raw: dict[tuple[int, int], int] = {}
+        self._obligation_steps: dict[tuple[Obligations, int], Obligations | None] = {}
+        self._look_starts: dict[tuple[int, tuple[int, ...] | None, bool], int] = {}
+        self._live: dict[int, bool] = {DEAD: False}
+        self._universe = -1
+
+    def _start(self) -> int:
+        self._universe = self._new_state(("universe",), None, frozenset(), accepting=True)
+        self._live[self._universe] = True
+        trackers = tuple(self._closure([(self.nfa.looks[k].start, frozenset())], None, True) for k in self._trackers)
+        start = self._closure([(self.nfa.start, frozenset())], trackers, True)
+        return start if self._is_live(start) else DEAD
+
+    # -- states -----------------------------------------------------------------------------------------------------
+
+    def _new_state(
+        self, key: Any, trackers: tuple[int, ...] | None, threads: frozenset[Thread], *, accepting: bool
+    ) -> int:
+        state = self.n_states
+        held = sum(map(len, (self._raw, self._obligation_steps))) * 120 + state * 400
+        if held > self.limits.max_state_bytes:
+            raise LimitExceededError(
+                f"the constraint's look-around states would take {held:,} bytes (Limits.max_state_bytes)",
+                given=held,
+                limit=self.limits.max_state_bytes,
+            )
+        while state >= self.delta.shape[0] or state >= self.limits.max_states:
+            self.grow()
+        self._states[key] = state
+        self._threads.append((trackers, threads))
+        self.delta[state] = kernel.UNKNOWN
+        self.accept[state] = accepting
+        self.meta[kernel.M_N_STATES] = state + 1
+        return state
+
+    def _closure(
+        self, seeds: list[tuple[int, Obligations]], trackers: tuple[int, ...] | None, at_begin: bool,
+        threads: set[Thread] | None = None,
+    ) -> int:
+        """The state of `threads` plus all that `seeds` stand for without reading a byte."""
+        nfa = self.nfa
+        chars: set[Thread] = threads if threads is not None else set()
+        accepting = False
+        stack = [(node, held, False) for node, held in seeds]
+        seen = set(stack)
+        while stack:
+            node, held, at_end = stack.pop()
+            if node == nfa.everything and not held and not at_end:
+                return self._universe
+            what = self._kind[node]
+            following: list[tuple[int, Obligations, bool]] = []
+            if what == kernel.CHAR:
+                if not at_end and self._useful[self._b[node]]:
+                    chars.add((node, self._a[node], held))
+            elif what == kernel.SPLIT:
+                following = [(t, held, at_end) for t in self._targets[self._a[node] : self._b[node]]]
+            elif what == kernel.ACCEPT:
+                accepting = accepting or all(bool(self.accept[abs(s)]) == (s > 0) for s in held)
+            elif what == kernel.BEGIN:
+                if at_begin:
+                    following = [(self._b[node], held, at_end)]
+            elif what == kernel.END:
+                following = [(self._b[node], held, True)]
+            else:
+                passed = self._pass(self._a[node], held, trackers, at_begin)
+                if passed is not None:
+                    following = [(self._b[node], passed, at_end)]
+            for entry in following:
+                if entry not in seen:
+                    seen.add(entry)
+                    stack.append(entry)
+        if not chars and not accepting:
+            return DEAD
+        kept = _without_subsumed(chars)
+        key = (trackers, kept, accepting)
+        known = self._states.get(key)
+        return known if known is not None else self._new_state(key, trackers, kept, accepting=accepting)
+
+    def _pass(
+        self, look: int, held: Obligations, trackers: tuple[int, ...] | None, at_begin: bool
+    ) -> Obligations | None:
+        """What a thread has to hold to after a look-around; None if it cannot pass."""
+        start, ahead, negative = self.nfa.looks[look]
+        if not ahead:
+            assert trackers is not None
+            return held if bool(self.accept[trackers[self._slot[look]]]) != negative else None
+        key = (look, trackers, at_begin)
+        state = self._look_starts.get(key)
+        if state is None:
+            state = self._look_starts[key] = self._closure([(start, frozenset())], trackers, at_begin)
+        return _joined(held, state, negative, self._universe)
+
+    # -- transitions ------------------------------------------------------------------------------------------------
+
+    def _step(self, state: int, klass: int) -> int:
+        """The successor set, live or not."""
+        if state in (DEAD, self._universe):
+            return state
+        known = self._raw.get((state, klass))
+        if known is not None:
+            return known
+        trackers, threads = self._threads[state]
+        moved = None if trackers is None else tuple(self._step(t, klass) for t in trackers)
+        seeds: list[tuple[int, Obligations]] = []
+        chars: set[Thread] = set()
+        for node, d, held in threads:
+            child = self._dag[d][klass]
+            if child == 0:
+                continue
+            still = self._step_obligations(held, klass) if held else held
+            if still is None:
+                continue
+            if child == 1:
+                seeds.append((self._b[node], still))
+            else:
+                chars.add((node, child, still))
+        target = self._closure(seeds, moved, False, chars)
+        self._raw[state, klass] = target
+        return target
+
+    def _step_obligations(self, held: Obligations, klass: int) -> Obligations | None:
+        key = (held, klass)
+        if key in self._obligation_steps:
+            return self._obligation_steps[key]
+        result: Obligations | None = frozenset()
+        for signed in held:
+            assert result is not None
+            result = _joined(result, self._step(abs(signed), klass), signed < 0, self._universe)
+            if result is None:
+                break
+        self._obligation_steps[key] = result
+        return result
+
+    def fill(self, state: int, klass: int) -> int:
+        target = self._step(state, klass)
+        if not self._is_live(target):
+            target = DEAD
+        self.delta[state, klass] = target
+        return target
+
+    def _is_live(self, state: int) -> bool:
+        """Does some text lead from `state` to acceptance?  A search whose every result is remembered."""
+        known = self._live.get(state)
+        if known is not None:
+            return known
+        parents: dict[int, list[int]] = {state: []}
+        queue = deque([state])
+        alive: list[int] = []
+        while queue and not alive:
+            at = queue.popleft()
+            if self.accept[at] or self._live.get(at):
+                alive.append(at)
+                break
+            for klass in range(self.n_classes):
+                target = self._step(at, klass)
+                if self._live.get(target) is False:
+                    continue
+                if target in parents:
+                    parents[target].append(at)
+                    continue
+                parents[target] = [at]
+                queue.append(target)
+        if not alive:  # everything reachable was seen
+            self._live.update(dict.fromkeys(parents, False))
+            return False
+        while alive:
+            at = alive.pop()
+            if self._live.get(at) and at not in parents:
+                continue
+            self._live[at] = True
+            alive.extend(p for p in parents.pop(at, ()) if not self._live.get(p))
+        return True
+
+
+def _joined(held: Obligations, state: int, negative: bool, universe: int) -> Obligations | None:
+    """`held` and one more; None if that cannot be met."""
+    if state == DEAD:
+        return held if negative else None
+    if state == universe:
+        return None if negative else held
+    signed = -state if negative else state
+    return None if -signed in held else held | {signed}
+
+
+def _without_subsumed(threads: set[Thread]) -> frozenset[Thread]:
+    """A thread that holds to more than another at the same position adds nothing."""
+    by_place: dict[tuple[int, int], list[Obligations]] = {}
+    for node, d, held in threads:
+        by_place.setdefault((node, d), []).append(held)
+    if len(by_place) == len(threads):
+        return frozenset(threads)
+    return frozenset(
+        (node, d, held)
+        for (node, d), all_held in by_place.items()
+        for held in all_held
+        if not any(other < held for other in all_held)
+    )
+
+
+def make_dfa(nfa: ByteNfa, limits: Limits = DEFAULT_LIMITS) -> LazyDfa:
+    """The right kind of lazy DFA for `nfa`."""
+    return LookDfa(nfa, limits) if nfa.looks else LazyDfa(nfa, limits)
+
+
+def determinised(node: Node, limits: Limits) -> tuple[list[list[tuple[int, int, int]]], list[bool]]:
+    """The whole DFA of `node`: per state its edges (lowest byte, highest byte, state), and whether it accepts.
+
+    State 0 is the start; no states at all if nothing matches.
+    """
+    dfa = make_dfa(build_nfa(node, limits), limits)
+    if dfa.start == DEAD:
+        return [], []
+    numbers = {dfa.start: 0}
+    order = [dfa.start]
+    rows: list[list[tuple[int, int, int]]] = []
+    for state in order:
+        targets = dfa.row(state)[dfa.byte_class].tolist()
+        edges: list[tuple[int, int, int]] = []
+        for byte, target in enumerate(targets):
+            if target == DEAD:
+                continue
+            if target not in numbers:
+                numbers[target] = len(order)
+                order.append(target)
+            number = numbers[target]
+            if edges and edges[-1][1] == byte - 1 and edges[-1][2] == number:
+                edges[-1] = (edges[-1][0], byte, number)
+            else:
+                edges.append((byte, byte, number))
+        rows.append(edges)
+    return rows, [bool(dfa.accept[state]) for state in order]

@@ -1,0 +1,584 @@
+"""AST -> byte NFA in flat arrays.
+
+Thompson's construction in continuation style: ``emit(node, next)`` appends the states of `node`, wired to the state
+`next`, and returns the entry. Building from the end means that no state is patched later. A character is *one* state
+whatever its set: how its UTF-8 bytes go is a DAG shared by all states with that set (`utf8`).
+
+Counted repeats are unrolled, but by copying arrays: the body is emitted once and its block repeated with shifted
+indices, so that ``.{0,100000}`` costs milliseconds and 9 bytes a state. Alternations of many words are laid out by numpy.
+
+Atomic groups and algebra inside a pattern are rewritten here: see `_Builder.atomic` and `_Builder.embedded`.
+
+Source: K. Thompson, *Regular expression search algorithm*, 1968; the arrays are read by `kernels.dfa`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from array import array
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
+from outlines_core.limits import DEFAULT_LIMITS, Limits
+from outlines_core.regex.ast import (
+    Alternation,
+    Atomic,
+    Begin,
+    CharSet,
+    Complement,
+    Concat,
+    Empty,
+    End,
+    Intersection,
+    Literal,
+    Look,
+    Node,
+    Ranges,
+    Repeat,
+)
+from outlines_core.regex.utf8 import DONE, Dag, byte_dag, dag_of
+
+__all__ = ["ANY", "ByteNfa", "LookAround", "any_text", "build_nfa", "nullable"]
+
+CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which must not be imported here (numba)
+_PLACE: Final = -7
+_MAX_DAG: Final = 65_000
+ANY: Final[Ranges] = ((0, 0x10FFFF),)
+StateIndex: TypeAlias = int
+
+
+def any_text() -> Node:
+    """Every text."""
+    return Repeat(CharSet(ANY), 0, None)
+
+
+class LookAround(NamedTuple):
+    """Where the automaton of a look-around begins, and what it asserts."""
+
+    start: StateIndex
+    ahead: bool
+    negative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ByteNfa:
+    """Flat arrays; `kernels.dfa` says what they mean.  `looks` is empty for all but look-around patterns."""
+
+    kind: NDArray[np.uint8]
+    a: NDArray[np.int32]
+    b: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    useful: NDArray[np.uint8]
+    dag: NDArray[np.uint16]
+    byte_class: NDArray[np.uint8]
+    start: StateIndex
+    everything: StateIndex
+    looks: tuple[LookAround, ...] = field(default=())
+
+    @property
+    def n_states(self) -> int:
+        return int(self.kind.shape[0])
+
+    @property
+    def n_classes(self) -> int:
+        return int(self.dag.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        arrays = (self.kind, self.a, self.b, self.targets, self.useful, self.dag)
+        return sum(int(x.nbytes) for x in arrays)
+
+
+def nullable(node: Node) -> bool:
+    """Can `node` match without reading a character (zero-width assertions count as yes)?"""
+    match node:
+        case Empty() | Look() | Begin() | End():
+            return True
+        case Literal() | CharSet():
+            return False
+        case Concat(items):
+            return all(map(nullable, items))
+        case Alternation(items):
+            return any(map(nullable, items))
+        case Repeat(item, least, _):
+            return least == 0 or nullable(item)
+        case Atomic(item):
+            return nullable(item)
+        case _:
+            return True
+
+
+class _Builder:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.kind = array("B")
+        self.a = array("i")
+        self.b = array("i")
+        self.targets = array("i")
+        self.looks: list[LookAround] = []
+        self.dag_nodes: dict[tuple[tuple[int, int, int], ...], int] = {}
+        self.roots: dict[Dag, int] = {}
+        self.anchored = False  # some thread may be stuck: BEGIN, END or an empty set
+        self.behind = False
+        self.everything = self.add(SPLIT, 0, 0)
+        loop = self.char(byte_dag(0, 255), self.everything)
+        self.accept = self.add(ACCEPT, 0, 0)
+        self.targets.extend((loop, self.accept))
+        self.a[self.everything], self.b[self.everything] = 0, 2
+
+    # -- states -----------------------------------------------------------------------------------------------------
+
+    def add(self, kind: int, a: int, b: int) -> StateIndex:
+        at = len(self.kind)
+        if at >= self.limits.max_nfa_states:
+            self.too_big(at + 1)
+        self.kind.append(kind)
+        self.a.append(a)
+        self.b.append(b)
+        return at
+
+    def too_big(self, given: int) -> None:
+        limit = self.limits.max_nfa_states
+        raise LimitExceededError(
+            f"the pattern needs {given:,} automaton states or more; Limits.max_nfa_states is {limit:,}",
+            given=given,
+            limit=limit,
+        )
+
+    def root(self, dag: Dag) -> int:
+        known = self.roots.get(dag)
+        if known is None:
+            local: list[int] = []
+            for edges in dag:
+                shifted = tuple((lo, hi, 1 if child == DONE else local[child]) for lo, hi, child in edges)
+                local.append(self.dag_nodes.setdefault(shifted, len(self.dag_nodes) + 2))
+            if len(self.dag_nodes) > _MAX_DAG:
+                raise LimitExceededError(
+                    "the pattern's character sets are too many and too different",
+                    given=len(self.dag_nodes),
+                    limit=_MAX_DAG,
+                )
+            known = self.roots[dag] = local[-1] if local else 0
+        return known
+
+    def char(self, dag: Dag, next_: StateIndex) -> StateIndex:
+        return self.add(CHAR, self.root(dag), next_)
+
+    def split(self, choices: list[StateIndex]) -> StateIndex:
+        if len(choices) == 1:
+            return choices[0]
+        if not choices:
+            self.anchored = True
+        at = len(self.targets)
+        self.targets.extend(choices)
+        return self.add(SPLIT, at, at + len(choices))
+
+    # -- nodes ------------------------------------------------------------------------------------------------------
+
+    def emit(self, node: Node, next_: StateIndex, *, tail: bool = False) -> StateIndex:
+        """States of `node` followed by `next_`; `tail`: nothing but the end of the text comes behind."""
+        match node:
+            case Empty():
+                return next_
+            case Literal(text):
+                return self.literal(text, next_)
+            case CharSet(ranges):
+                dag = dag_of(ranges)
+                return self.char(dag, next_) if dag else self.split([])
+            case Concat(items):
+                for k in range(len(items) - 1, -1, -1):
+                    next_ = self.emit(items[k], next_, tail=tail and k == len(items) - 1)
+                return next_
+            case Alternation(items):
+                return self.alternation(items, next_, tail)
+            case Repeat():
+                return self.repeat(node, next_)
+            case Atomic():
+                return self.atomic(node, next_)
+            case Begin():
+                self.anchored = True
+                return self.add(BEGIN, 0, next_)
+            case End():
+                self.anchored = True
+                if self.behind:
+                    raise UnsupportedFeatureError(
+                        f"the end of the text inside a look-behind (at {node.span[0]})",
+                        feature="end of text in a look-behind",
+                        path=str(node.span[0]),
+                    )
+                return self.add(END, 0, next_)
+            case Look():
+                return self.look(node, next_)
+            case Intersection(items):
+                if not tail:
+                    return self.embedded(node, next_)
+                entry = self.emit(items[0], next_, tail=True)
+                for item in items[1:]:
+                    entry = self.whole(item, entry, negative=False)
+                return entry
+            case Complement(item):
+                if not tail:
+                    return self.embedded(node, next_)
+                return self.whole(item, self.emit(any_text(), next_), negative=True)
+
+    def literal(self, text: str, next_: StateIndex) -> StateIndex:
+        try:
+            raw = text.encode()
+        except UnicodeEncodeError:
+            return self.split([])  # a lone surrogate has no UTF-8
+        if len(raw) > 64:
+            return self.words([raw], next_)
+        for byte in reversed(raw):
+            next_ = self.char(byte_dag(byte, byte), next_)
+        return next_
+
+    def alternation(self, items: tuple[Node, ...], next_: StateIndex, tail: bool) -> StateIndex:
+        if len(items) >= 16 and all(type(item) is Literal for item in items):
+            words = []
+            for item in items:
+                with contextlib.suppress(UnicodeEncodeError):
+                    words.append(item.text.encode())  # type: ignore[union-attr]
+            return self.words(words, next_)
+        return self.split([self.emit(item, next_, tail=tail) for item in items])
+
+    def words(self, words: list[bytes], next_: StateIndex) -> StateIndex:
+        """An alternation of byte strings, laid out by numpy: one state a byte."""
+        data = np.frombuffer(b"".join(words), dtype=np.uint8)
+        base = len(self.kind)
+        if base + len(data) > self.limits.max_nfa_states:
+            self.too_big(base + len(data))
+        roots = np.zeros(256, dtype=np.int32)
+        for byte in np.unique(data).tolist():
+            roots[byte] = self.root(byte_dag(byte, byte))
+        ends = np.cumsum([len(word) for word in words])
+        following = np.arange(base + 1, base + 1 + len(data), dtype=np.int32)
+        following[ends - 1] = next_
+        self.kind.frombytes(np.zeros(len(data), dtype=np.uint8).tobytes())
+        self.a.frombytes(roots[data].tobytes())
+        self.b.frombytes(following.tobytes())
+        return self.split([base, *(base + ends[:-1]).tolist()])
+
+    # -- repeats ----------------------------------------------------------------------------------------------------
+
+    def repeat(self, node: Repeat, next_: StateIndex) -> StateIndex:
+        least, most, item = node.min, node.max, node.item
+        if most == 0:
+            return next_
+        lazy = node.mode == "lazy"
+        if most is None:
+            loop = self.add(SPLIT, 0, 0)
+            body = self.emit(item, loop)
+            choices = [next_, body] if lazy else [body, next_]
+            self.a[loop], self.b[loop] = len(self.targets), len(self.targets) + 2
+            self.targets.extend(choices)
+            if least == 0:
+                return loop
+            return self.copies(item, least - 1, body, optional=False, lazy=lazy, exit_=next_)
+        entry = self.copies(item, most - least, next_, optional=True, lazy=lazy, exit_=next_)
+        return self.copies(item, least, entry, optional=False, lazy=lazy, exit_=next_)
+
+    def copies(
+        self, item: Node, count: int, next_: StateIndex, *, optional: bool, lazy: bool, exit_: StateIndex
+    ) -> StateIndex:
+        """`count` times `item` in front of `next_`, each one skippable to `exit_` if `optional`."""
+
+        def one(following: StateIndex) -> StateIndex:
+            body = self.emit(item, following)
+            if not optional:
+                return body
+            return self.split([exit_, body] if lazy else [body, exit_])
+
+        if count == 0:
+            return next_
+        first, first_target, first_look = len(self.kind), len(self.targets), len(self.looks)
+        entry = one(_PLACE)
+        size, n_targets = len(self.kind) - first, len(self.targets) - first_target
+        if first + size * count > self.limits.max_nfa_states:
+            self.too_big(first + size * count)
+        if len(self.looks) > first_look or entry == _PLACE:  # look-arounds are numbered: no block copies
+            self._rewire(first, first_target, _PLACE, next_)
+            entry = next_ if entry == _PLACE else entry
+            for _ in range(count - 1):
+                entry = one(entry)
+            return entry
+        block = slice(first, first + size)
+        kind = np.frombuffer(self.kind, dtype=np.uint8)[block].copy()
+        a = np.frombuffer(self.a, dtype=np.int32)[block].copy()
+        b = np.frombuffer(self.b, dtype=np.int32)[block].copy()
+        targets = np.frombuffer(self.targets, dtype=np.int32)[first_target : first_target + n_targets].copy()
+        self._rewire(first, first_target, _PLACE, next_)
+        if count == 1:
+            return entry
+        shifts = np.arange(1, count, dtype=np.int64)[:, None]
+
+        def relocated(values: NDArray[np.int32]) -> NDArray[np.int64]:
+            wide = values.astype(np.int64)[None, :]
+            moved = np.where((wide >= first) & (wide < first + size), wide + shifts * size, wide)
+            return np.where(wide == _PLACE, entry + (shifts - 1) * size, moved)
+
+        is_split = (kind == SPLIT)[None, :]
+        self.kind.frombytes(np.tile(kind, count - 1).tobytes())
+        wide_a = a.astype(np.int64)[None, :] + np.where(is_split, shifts * n_targets, 0)
+        self.a.frombytes(wide_a.astype(np.int32).tobytes())
+        wide_b = np.where(is_split, b.astype(np.int64)[None, :] + shifts * n_targets, relocated(b))
+        self.b.frombytes(wide_b.astype(np.int32).tobytes())
+        self.targets.frombytes(relocated(targets).astype(np.int32).tobytes())
+        return entry + (count - 1) * size
+
+    def _rewire(self, first: int, first_target: int, old: int, new: int) -> None:
+        """Point every reference to `old` among the states and targets from here on to `new`."""
+        kinds = np.frombuffer(self.kind, dtype=np.uint8)[first:]
+        b = np.frombuffer(self.b, dtype=np.int32)[first:]
+        b[(b == old) & (kinds != SPLIT)] = new
+        targets = np.frombuffer(self.targets, dtype=np.int32)[first_target:]
+        targets[targets == old] = new
+
+    # -- look-arounds -----------------------------------------------------------------------------------------------
+
+    def look(self, node: Look, next_: StateIndex) -> StateIndex:
+        if self.behind:
+            raise UnsupportedFeatureError(
+                f"a look-around inside a look-behind (at {node.span[0]})",
+                feature="look-around in a look-behind",
+                path=str(node.span[0]),
+            )
+        if node.ahead:
+            start = self.emit(node.item, self.everything)
+        else:  # the automaton of "anything, then the item" runs along from the start of the text
+            self.behind = True
+            body = self.emit(node.item, self.accept)
+            self.behind = False
+            start = self.add(SPLIT, 0, 0)
+            loop = self.char(byte_dag(0, 255), start)
+            self.a[start], self.b[start] = len(self.targets), len(self.targets) + 2
+            self.targets.extend((body, loop))
+        return self._look(start, next_, ahead=node.ahead, negative=node.negative)
+
+    def _look(self, start: StateIndex, next_: StateIndex, *, ahead: bool, negative: bool) -> StateIndex:
+        self.looks.append(LookAround(start, ahead, negative))
+        return self.add(LOOK, len(self.looks) - 1, next_)
+
+    def whole(self, item: Node, next_: StateIndex, *, negative: bool) -> StateIndex:
+        """Assert that the whole rest of the text is (or is not) in `item`."""
+        self.anchored = True
+        start = self.emit(item, self.add(END, 0, self.everything), tail=True)
+        return self._look(start, next_, ahead=True, negative=negative)
+
+    # -- atomic groups ----------------------------------------------------------------------------------------------
+
+    def atomic(self, node: Atomic, next_: StateIndex) -> StateIndex:
+        item = node.item
+        if _one_way(item):
+            return self.emit(item, next_)
+        if isinstance(item, Repeat) and isinstance(item.item, CharSet | Literal) and len(_text(item.item)) <= 1:
+            return self.emit(_possessive(item), next_)
+        _check_atomic(item)
+        return self.ordered(item, next_)
+
+    def ordered(self, item: Node, next_: StateIndex) -> StateIndex:
+        """The priority-first match of `item` only.
+
+        Threads are kept in priority order and cut behind the first that matches, as a leftmost-first regex engine
+        does. Where one matches but better ones are still alive, this is the match only if none of those matches
+        later: the exit is guarded by a negative look-ahead on them.
+        """
+        inner = self.emit(item, self.everything)
+        lists: dict[tuple[tuple[int, int], ...], int] = {}
+        edges: list[list[tuple[int, int, int]]] = []
+        exits: list[list[int] | None] = []
+        states: list[StateIndex] = []
+        edges_of = list(self.dag_nodes)
+        queue: list[tuple[tuple[int, int], ...]] = []
+
+        def closure(seeds: list[tuple[int, int]]) -> tuple[tuple[tuple[int, int], ...], bool]:
+            """(node, -1) seeds are followed; (node, d) are mid-character.  Ends at the first that matches."""
+            out: list[tuple[int, int]] = []
+            seen: set[int] = set()
+            for state, d in seeds:
+                if d >= 0:
+                    out.append((state, d))
+                    continue
+                stack = [state]
+                while stack:
+                    at = stack.pop()
+                    if at in seen:
+                        continue
+                    seen.add(at)
+                    if at == self.everything:
+                        return tuple(out), True
+                    if self.kind[at] == CHAR:
+                        out.append((at, self.a[at]))
+                    else:
+                        stack.extend(reversed(self.targets[self.a[at] : self.b[at]]))
+            return tuple(out), False
+
+        def state_of(threads: tuple[tuple[int, int], ...], matched: bool) -> int:
+            key = (*threads, (-1, -1)) if matched else threads
+            known = lists.get(key)
+            if known is None:
+                known = lists[key] = len(lists)
+                if len(lists) > 20_000:
+                    raise LimitExceededError("an atomic group is too complex", given=len(lists), limit=20_000)
+                queue.append(threads)
+                edges.append([])
+                exits.append([node for node, _ in threads] if matched else None)
+                states.append(self.add(SPLIT, 0, 0))
+            return known
+
+        entry = state_of(*closure([(inner, -1)]))
+        done = 0
+        while done < len(queue):
+            threads = queue[done]
+            cuts = sorted({x for _, d in threads for lo, hi, _ in edges_of[d - 2] for x in (lo, hi + 1)})
+            for low, after in itertools.pairwise(cuts):
+                seeds: list[tuple[int, int]] = []
+                for node, d in threads:
+                    for lo, hi, child in edges_of[d - 2]:
+                        if lo <= low <= hi:
+                            seeds.append((self.b[node], -1) if child == 1 else (node, child))
+                if seeds:
+                    following, matched = closure(seeds)
+                    if following or matched:
+                        edges[done].append((low, after - 1, state_of(following, matched)))
+            done += 1
+        for k, state in enumerate(states):
+            choices = [self.char(byte_dag(lo, hi), states[to]) for lo, hi, to in edges[k]]
+            better = exits[k]
+            if better is not None:
+                guard = self._look(self.split(better), next_, ahead=True, negative=True) if better else next_
+                choices.append(guard)
+            self.anchored |= not choices
+            self.a[state], self.b[state] = len(self.targets), len(self.targets) + len(choices)
+            self.targets.extend(choices)
+        return states[entry]
+
+    # -- algebra inside a pattern -----------------------------------------------------------------------------------
+
+    def embedded(self, node: Intersection | Complement, next_: StateIndex) -> StateIndex:
+        """An intersection or complement with something behind it: its whole DFA becomes states."""
+        from outlines_core.regex.dfa import determinised
+
+        rows, accepting = determinised(node, self.limits)
+        states = [self.add(SPLIT, 0, 0) for _ in rows]
+        for k, row in enumerate(rows):
+            choices = [self.char(byte_dag(lo, hi), states[to]) for lo, hi, to in row]
+            if accepting[k]:
+                choices.append(next_)
+            self.anchored |= not choices
+            self.a[states[k]], self.b[states[k]] = len(self.targets), len(self.targets) + len(choices)
+            self.targets.extend(choices)
+        return states[0] if states else self.split([])
+
+    # -- the result -------------------------------------------------------------------------------------------------
+
+    def finish(self, start: StateIndex) -> ByteNfa:
+        kind = np.frombuffer(self.kind, dtype=np.uint8).copy()
+        a = np.frombuffer(self.a, dtype=np.int32).copy()
+        b = np.frombuffer(self.b, dtype=np.int32).copy()
+        targets = np.frombuffer(self.targets, dtype=np.int32).copy()
+        useful = np.ones(len(kind), dtype=np.uint8)
+        if self.anchored:
+            from outlines_core.kernels.nfa import usefulness
+
+            useful = usefulness(kind, a, b, targets)
+        byte_class, dag = self._classes()
+        return ByteNfa(kind, a, b, targets, useful, dag, byte_class, start, self.everything, tuple(self.looks))
+
+    def _classes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """Bytes that no edge tells apart are one class."""
+        n = len(self.dag_nodes) + 2
+        cuts = {0}
+        for edges in self.dag_nodes:
+            for lo, hi, _ in edges:
+                cuts.add(lo)
+                cuts.add(hi + 1)
+        cuts.discard(256)
+        starts = sorted(cuts)
+        column = {start: k for k, start in enumerate(starts)}
+        column[256] = len(starts)
+        table = np.zeros((n, len(starts)), dtype=np.uint16)
+        for k, edges in enumerate(self.dag_nodes, start=2):
+            row = table[k]
+            for lo, hi, child in edges:
+                row[column[lo] : column[hi + 1]] = child
+        known: dict[bytes, int] = {}
+        classes = [known.setdefault(c.tobytes(), len(known)) for c in np.ascontiguousarray(table.T)]
+        first: dict[int, int] = {}
+        for k, c in enumerate(classes):
+            first.setdefault(c, k)
+        dag = np.ascontiguousarray(table[:, [first[c] for c in range(len(known))]])
+        widths = np.diff([*starts, 256])
+        byte_class = np.repeat(np.array(classes, dtype=np.uint8), widths)
+        return byte_class, dag
+
+
+def _text(node: CharSet | Literal) -> str:
+    return node.text if isinstance(node, Literal) else ""
+
+
+def _one_way(node: Node) -> bool:
+    """Is there at most one way to match `node` at a place?"""
+    match node:
+        case Empty() | Literal() | CharSet() | Look() | Begin() | End() | Atomic():
+            return True
+        case Concat(items):
+            return all(map(_one_way, items))
+        case Alternation(items):
+            return len(items) == 1 and _one_way(items[0])
+        case Repeat(item, least, most):
+            return least == most and _one_way(item)
+        case _:
+            return False
+
+
+def _possessive(node: Repeat) -> Node:
+    """A possessive repeat of one character: as many as there are, so another one must not follow."""
+    if node.mode == "lazy":
+        return Repeat(node.item, node.min, node.min)
+    stop = Look(node.item, ahead=True, negative=True)
+    if node.max is None:
+        return Concat((Repeat(node.item, node.min, None), stop))
+    all_of_them = Repeat(node.item, node.max, node.max)
+    if node.max == node.min:
+        return all_of_them
+    return Alternation((all_of_them, Concat((Repeat(node.item, node.min, node.max - 1), stop))))
+
+
+def _check_atomic(node: Node) -> None:
+    """Refuse what the ordered construction does not reproduce exactly."""
+    match node:
+        case Look() | Begin() | End() | Atomic() | Intersection() | Complement():
+            what = "a look-around, an anchor or a nested atomic group inside an atomic group that can match in several ways"
+            raise UnsupportedFeatureError(
+                f"{what} (at {node.span[0]})", feature="assertion in an atomic group", path=str(node.span[0])
+            )
+        case Concat(items) | Alternation(items):
+            for item in items:
+                _check_atomic(item)
+        case Repeat(item, _, most):
+            if most != 1 and nullable(item):
+                raise UnsupportedFeatureError(
+                    f"a repeat of something that can be empty inside an atomic group (at {node.span[0]})",
+                    feature="empty repeat in an atomic group",
+                    path=str(node.span[0]),
+                )
+            _check_atomic(item)
+        case _:
+            pass
+
+
+def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
+    """The byte NFA of all texts that `node` matches from their start to their end.
+
+    Raises:
+        LimitExceededError: more than ``limits.max_nfa_states`` states.
+        UnsupportedFeatureError: a combination of assertions that is not built (see `_check_atomic` and `look`).
+    """
+    builder = _Builder(limits)
+    start = builder.emit(node, builder.accept, tail=True)
+    return builder.finish(start)

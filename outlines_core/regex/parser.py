@@ -1,0 +1,34 @@
+"""Pattern text -> AST: the one entrance to both dialects.
+
+The result is *anchored*: it describes the whole text.  `search` makes of it the texts that contain a match,
+`simplify` takes out what a whole-text match makes redundant, so that ``^abc$`` becomes a plain literal.
+"""
+
+from __future__ import annotations
+
+from typing import Literal as OneOf
+
+from outlines_core.limits import DEFAULT_LIMITS, Limits
+from outlines_core.regex.ast import Node
+from outlines_core.regex.parse_python import parse_python
+
+__all__ = ["parse"]
+
+
+def parse(
+    pattern: str, *, dialect: OneOf["python", "ecma"] = "python", flags: int = 0, limits: Limits = DEFAULT_LIMITS
+) -> Node:
+    """The AST of `pattern`, for matches of the whole text.
+
+    Args:
+        pattern: the regex.
+        dialect: "python" is ``re.fullmatch`` of the running Python.
+        flags: flags of ``re``, given from outside (python dialect only).
+        limits: bounds on the pattern.
+
+    Raises:
+        ConstraintSyntaxError: malformed, at `.offset`.
+        UnsupportedFeatureError: back-references and conditional groups.
+        LimitExceededError: too long or too deeply nested.
+    """
+    return parse_python(pattern, flags=flags, limits=limits)

@@ -1,0 +1,178 @@
+r"""Character classes and case tables, computed or loaded when first asked for.
+
+Python's classes and case mappings are those of the *running* interpreter, so they are computed from `re` and `str`:
+one scan of a string of all code points (about 10 ms, once a process).  ECMAScript's come from a table that
+``scripts/make_unicode_tables.py`` wrote down from a JavaScript engine's own answers (`data/ecma.json`).
+
+``sre`` (Python's matcher) ignores case by lowering one character of text and comparing with a lowered pattern, plus a
+short table of lower-case letters that share their upper case (``s`` and U+017F).  `fold_char` and `fold_set` give the
+set of characters that this accepts; `fold_set` also repeats its treatment of characters above U+FFFF in sets, where
+only ranges and lower-case letters find their other case.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from functools import lru_cache
+from re._casefix import _EXTRA_CASES  # type: ignore[import-not-found]  # the running sre's own table
+from typing import Literal as OneOf
+from typing import NamedTuple
+
+from outlines_core.regex.ast import Ranges
+from outlines_core.regex.charset import complement, contains, difference, normalise, union
+
+__all__ = ["CaseTable", "case_table", "fold_char", "fold_set", "python_class"]
+
+_SCANNED = 0x40000  # no letter, digit, space or cased character lies above (a test looks)
+_LAST_BMP = 0xFFFF
+_ASCII: dict[str, Ranges] = {
+    "d": ((48, 57),),
+    "s": ((9, 13), (32, 32)),
+    "w": ((48, 57), (65, 90), (95, 95), (97, 122)),
+}
+
+
+@lru_cache(maxsize=1)
+def _scanned_text() -> str:
+    return array("I", range(_SCANNED)).tobytes().decode("utf-32", "surrogatepass")
+
+
+@lru_cache(maxsize=None)
+def python_class(name: OneOf["d", "s", "w"], *, ascii_only: bool = False) -> Ranges:
+    r"""The characters of ``\d``, ``\s`` or ``\w``."""
+    if ascii_only:
+        return _ASCII[name]
+    spans = (match.span() for match in re.finditer(rf"\{name}+", _scanned_text()))
+    return tuple((start, end - 1) for start, end in spans)
+
+
+class CaseTable(NamedTuple):
+    """Case of single characters as ``sre`` sees it.
+
+    Attributes:
+        lower: characters that lowering changes.
+        upper: characters that raising changes.
+        raised_by_lower: the inverse of `lower`.
+        extra: lower-case letter -> the others with the same upper case.
+        cased: all characters with a case, sorted.
+        lowered: the keys of `lower` as a set.
+    """
+
+    lower: dict[int, int]
+    upper: dict[int, int]
+    raised_by_lower: dict[int, tuple[int, ...]]
+    extra: dict[int, tuple[int, ...]]
+    cased: list[int]
+    lowered: Ranges
+
+
+
+@lru_cache(maxsize=2)
+def case_table(*, ascii_only: bool = False) -> CaseTable:
+    """The case table of the running Python, or of ASCII letters alone (which still *raises* all: see `fold_set`)."""
+    if ascii_only:
+        letters = range(ord("a"), ord("z") + 1)
+        return CaseTable(
+            lower={code - 32: code for code in letters},
+            upper=case_table().upper,
+            raised_by_lower={code: (code - 32,) for code in letters},
+            extra={},
+            cased=[*range(ord("A"), ord("Z") + 1), *letters],
+            lowered=((ord("A"), ord("Z")),),
+        )
+    text = _scanned_text()
+    lower: dict[int, int] = {}
+    upper: dict[int, int] = {}
+    for start in range(0, _SCANNED, 128):
+        block = text[start : start + 128]
+        if block.lower() == block == block.upper():
+            continue
+        for code, char in enumerate(block, start):
+            # the C tables hold the first character of a longer mapping: U+0130 lowers to "i"
+            if (low := char.lower()[0]) != char:
+                lower[code] = ord(low)
+            if (up := char.upper()[0]) != char:
+                upper[code] = ord(up)
+    raised: dict[int, tuple[int, ...]] = {}
+    for code, low_code in lower.items():
+        raised[low_code] = (*raised.get(low_code, ()), code)
+    return CaseTable(
+        lower,
+        upper,
+        raised,
+        dict(_EXTRA_CASES),
+        sorted({*lower, *upper}),
+        normalise((code, code) for code in lower),
+    )
+
+
+@lru_cache(maxsize=4096)
+def fold_char(code: int, *, ascii_only: bool = False) -> Ranges | None:
+    """What a literal character matches under IGNORECASE; None: only itself, it has no case.
+
+    >>> fold_char(ord("k"))
+    ((75, 75), (107, 107), (8490, 8490))
+    """
+    if code < 128 and not chr(code).isalpha():
+        return None
+    table = case_table(ascii_only=ascii_only)
+    i = bisect_left(table.cased, code)
+    if i == len(table.cased) or table.cased[i] != code:
+        return None
+    low = table.lower.get(code, code)
+    return _texts_lowered_into(normalise((c, c) for c in (low, *table.extra.get(low, ()))), table)
+
+
+def _texts_lowered_into(targets: Ranges, table: CaseTable) -> Ranges:
+    """The characters whose lower case is in `targets`."""
+    out = list(difference(targets, table.lowered))
+    n_targets = sum(high - low + 1 for low, high in targets)
+    if n_targets < len(table.raised_by_lower):
+        for low, high in targets:
+            for code in range(low, high + 1):
+                out += ((c, c) for c in table.raised_by_lower.get(code, ()))
+    else:
+        for low, codes in table.raised_by_lower.items():
+            if contains(targets, low):
+                out += ((c, c) for c in codes)
+    return normalise(out)
+
+
+def fold_set(
+    chars: Iterable[int],
+    ranges: Iterable[tuple[int, int]],
+    classes: Iterable[Ranges],
+    *,
+    negated: bool,
+    ascii_only: bool = False,
+) -> Ranges:
+    r"""What a set matches under IGNORECASE, as ``sre`` compiles it.
+
+    Args:
+        chars: its single characters.
+        ranges: its ranges.
+        classes: what ``\d`` and the like stand for in it.
+        negated: ``[^...]``.
+        ascii_only: the ASCII flag.
+    """
+    table = case_table(ascii_only=ascii_only)
+    singles, spans = [(code, code) for code in chars], list(ranges)
+    lowered = [*singles, *spans]
+    has_cased = False
+    for low, high in (*singles, *spans):
+        first, last = bisect_left(table.cased, low), bisect_left(table.cased, min(high, _LAST_BMP) + 1)
+        has_cased = has_cased or first < last or high > _LAST_BMP
+        for code in table.cased[first:last]:
+            small = table.lower.get(code, code)
+            lowered += ((c, c) for c in (small, *table.extra.get(small, ())))
+    for low, high in spans:
+        if high > _LAST_BMP:  # such a range also takes what raises into it; a single character has no such luck
+            lowered += ((code, code) for code, up in table.upper.items() if low <= up <= high)
+    if has_cased:
+        matched = _texts_lowered_into(union(normalise(lowered), *classes), table)
+    else:
+        matched = union(normalise(lowered), *classes)
+    return complement(matched) if negated else matched

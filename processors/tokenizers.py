@@ -1,0 +1,279 @@
+"""Tokenizers of other libraries -> `outlines_core.Vocabulary`.  The only module that knows any of them.
+
+The bytes of a token are what it adds to a text *after other tokens*. Where decoding a whole text changes its two ends
+(SentencePiece tokenizers drop the space that the first token begins with), that is no property of a token: after a
+prompt, the token ``▁yes`` spells ``" yes"``, and so it does here. Likewise WordPiece tokens that begin a word begin
+with a space, and the clean-up of spaces that `decode` can do on a finished text is left out.
+
+No library is imported here: a tokenizer is recognized by what it has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from outlines_core.errors import VocabularyError
+from outlines_core.vocabulary import Vocabulary
+from processors._tokenizer_kinds import (
+    Content,
+    pipeline_key,
+    read_backend,
+    read_protocol,
+    read_sentencepiece,
+    read_slow,
+    read_tekken,
+    read_tekkenizer,
+    read_tiktoken,
+)
+
+__all__ = ["as_vocabulary", "vocabulary_from"]
+
+_cache: dict[int, tuple[weakref.ref[Any], tuple[Any, ...], Vocabulary]] = {}
+_cache_lock = threading.Lock()
+
+
+def vocabulary_from(
+    tokenizer: Any, *, eos_token_ids: int | Sequence[int] | None = None, size: int | None = None
+) -> Vocabulary:
+    """The vocabulary of a tokenizer: which bytes each token id stands for, and which ids end a text.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer (fast or slow) or processor, a `tokenizers.Tokenizer`, a
+            `tiktoken.Encoding`, a SentencePiece processor, mistral's tekken (the path of a ``tekken.json``, its parsed
+            content, or a mistral_common tokenizer), an object with outlines' tokenizer protocol, or a `Vocabulary`.
+        eos_token_ids: the ids that end a text. Default: the tokenizer's own, together with those of the
+            ``generation_config.json`` (else ``config.json``) in the local directory it was loaded from, as chat
+            models often end on a second id.
+        size: number of ids a mask covers, to match logits wider than the tokenizer; default 1 + the largest id.
+
+    Raises:
+        VocabularyError: an unknown kind of tokenizer; no EOS id; a `size` that is too small.
+
+    Cost: 0.3 s for 128k tokens, once per tokenizer object: the result is remembered while the object lives.
+    """
+    if isinstance(tokenizer, Vocabulary):
+        return _adjusted(tokenizer, eos_token_ids, size)
+    given = tokenizer
+    tokenizer = _unwrapped(tokenizer)
+    explicit = _explicit_ids(eos_token_ids)
+    state = _state_of(tokenizer)
+    key = None if state is None else (state, explicit or (_own_eos(given), _own_eos(tokenizer)), size)
+    if key is not None and (known := _recall(tokenizer, key)) is not None:
+        return known
+    content = _read(tokenizer)
+    eos = explicit or tuple(dict.fromkeys((*_own_eos(given), *_own_eos(tokenizer), *content.eos)))
+    if not eos:
+        raise VocabularyError(
+            f"{type(given).__name__} names no token that ends a text (it has no EOS token, and no generation_config.json "
+            "beside it does): say which ids do with vocabulary_from(tokenizer, eos_token_ids=...)"
+        )
+    hidden = {*eos, *content.special.values()}
+    tokens: dict[bytes, list[int]] = {}
+    for i, token in content.tokens.items():
+        if i not in hidden:
+            tokens.setdefault(token, []).append(i)
+    vocabulary = Vocabulary(eos, tokens, special_tokens=content.special, size=size)
+    if key is not None:
+        _remember(tokenizer, key, vocabulary)
+    return vocabulary.snapshot()
+
+
+def as_vocabulary(vocabulary_or_tokenizer: Any) -> Vocabulary:
+    """A `Vocabulary` as it is, anything else through `vocabulary_from`."""
+    if isinstance(vocabulary_or_tokenizer, Vocabulary):
+        return vocabulary_or_tokenizer
+    return vocabulary_from(vocabulary_or_tokenizer)
+
+
+# -- which kind ---------------------------------------------------------------------------------------------------------
+
+
+def _is_backend(x: Any) -> bool:
+    return all(hasattr(x, name) for name in ("get_added_tokens_decoder", "pre_tokenizer", "decoder", "model"))
+
+
+def _is_tiktoken(x: Any) -> bool:
+    return hasattr(x, "_mergeable_ranks") and hasattr(x, "_special_tokens")
+
+
+def _is_tekkenizer(x: Any) -> bool:
+    return hasattr(x, "_tekken_token2id_nospecial") and hasattr(x, "_special_tokens_reverse_vocab")
+
+
+def _is_sentencepiece(x: Any) -> bool:
+    return hasattr(x, "get_piece_size") and hasattr(x, "id_to_piece")
+
+
+def _is_hugging_face(x: Any) -> bool:
+    return hasattr(x, "convert_ids_to_tokens") and hasattr(x, "get_vocab") and hasattr(x, "all_special_ids")
+
+
+def _is_protocol(x: Any) -> bool:
+    return hasattr(x, "convert_token_to_string") and hasattr(x, "vocabulary") and hasattr(x, "special_tokens")
+
+
+def _is_known(x: Any) -> bool:
+    return (
+        _is_backend(x)
+        or _is_tiktoken(x)
+        or _is_tekkenizer(x)
+        or _is_sentencepiece(x)
+        or (_is_hugging_face(x) and (hasattr(x, "backend_tokenizer") or read_slow_possible(x)))
+    )
+
+
+def read_slow_possible(x: Any) -> bool:
+    """Whether `x` is of a kind that `read_slow` knows."""
+    return any(hasattr(x, name) for name in ("_utf_vocab_size", "sp_model", "byte_decoder", "wordpiece_tokenizer"))
+
+
+def _unwrapped(x: Any) -> Any:
+    """The object that holds the tokens: processors and tokenizer wrappers keep it in an attribute."""
+    for _ in range(4):
+        if _is_known(x) or isinstance(x, (str, os.PathLike, Mapping)):
+            return x
+        for name in ("tokenizer", "instruct_tokenizer", "model", "_model"):
+            inner = getattr(x, name, None)
+            if inner is not None and (_is_known(inner) or _is_known(getattr(inner, "tokenizer", None))):
+                x = inner
+                break
+        else:
+            return x
+    return x
+
+
+def _read(tokenizer: Any) -> Content:
+    if isinstance(tokenizer, Mapping):
+        return read_tekken(tokenizer)
+    if isinstance(tokenizer, (str, os.PathLike)):
+        return read_tekken(_tekken_file(Path(tokenizer)))
+    if _is_backend(tokenizer):
+        return read_backend(tokenizer)
+    if hasattr(tokenizer, "backend_tokenizer"):
+        return read_backend(tokenizer.backend_tokenizer, map(str, tokenizer.all_special_tokens))
+    if _is_tiktoken(tokenizer):
+        return read_tiktoken(tokenizer)
+    if _is_tekkenizer(tokenizer):
+        return read_tekkenizer(tokenizer)
+    if _is_sentencepiece(tokenizer):
+        return read_sentencepiece(tokenizer)
+    if _is_hugging_face(tokenizer) and (content := read_slow(tokenizer)) is not None:
+        return content
+    if _is_protocol(tokenizer):
+        return read_protocol(tokenizer)
+    raise VocabularyError(
+        f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__} is no kind of tokenizer known here: it has neither "
+        "a backend_tokenizer (Hugging Face, fast), sp_model, byte_decoder, wordpiece_tokenizer or _utf_vocab_size (Hugging "
+        "Face, slow), nor _mergeable_ranks (tiktoken), _tekken_token2id_nospecial (tekken), get_piece_size "
+        "(SentencePiece), nor vocabulary, special_tokens and convert_token_to_string (outlines). "
+        "Build an outlines_core.Vocabulary from the token bytes instead."
+    )
+
+
+def _tekken_file(path: Path) -> Any:
+    if path.is_dir():
+        path = path / "tekken.json"
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise VocabularyError(
+            f"cannot read {str(path)!r} as a tekken.json ({error.strerror}); load other tokenizers first and pass the object"
+        ) from error
+    except ValueError as error:
+        raise VocabularyError(f"{str(path)!r} is not JSON: {error}") from error
+
+
+# -- EOS ids ------------------------------------------------------------------------------------------------------------
+
+
+def _explicit_ids(eos_token_ids: int | Sequence[int] | None) -> tuple[int, ...]:
+    if eos_token_ids is None:
+        return ()
+    ids = (eos_token_ids,) if isinstance(eos_token_ids, int) else tuple(int(i) for i in eos_token_ids)
+    if not ids:
+        raise VocabularyError("eos_token_ids is empty: a text must be able to end")
+    return ids
+
+
+def _own_eos(tokenizer: Any) -> tuple[int, ...]:
+    """The EOS ids that a tokenizer, or the model it was saved with, names."""
+    ids = _ids_in(getattr(tokenizer, "eos_token_id", None))
+    directory = getattr(tokenizer, "name_or_path", None)
+    if isinstance(directory, (str, os.PathLike)) and directory and os.path.isdir(directory):
+        for name in ("generation_config.json", "config.json"):
+            try:
+                config = json.loads(Path(directory, name).read_bytes())
+            except (OSError, ValueError):
+                continue
+            found = _ids_in(config.get("eos_token_id")) if isinstance(config, dict) else ()
+            if found:
+                return tuple(dict.fromkeys((*ids, *found)))
+    return ids
+
+
+def _ids_in(value: Any) -> tuple[int, ...]:
+    """The ids in a configuration's value: an int, a list of them, or nothing (None, -1)."""
+    values = value if isinstance(value, (list, tuple)) else (value,)
+    return tuple(i for i in values if isinstance(i, int) and not isinstance(i, bool) and i >= 0)
+
+
+def _adjusted(vocabulary: Vocabulary, eos_token_ids: int | Sequence[int] | None, size: int | None) -> Vocabulary:
+    if eos_token_ids is None and size is None:
+        return vocabulary
+    eos = _explicit_ids(eos_token_ids) or vocabulary.eos_token_ids
+    tokens = {token: [i for i in ids if i not in eos] for token, ids in vocabulary.items()}
+    return Vocabulary(
+        eos,
+        {token: ids for token, ids in tokens.items() if ids},
+        special_tokens=vocabulary.special_tokens,
+        size=vocabulary.size if size is None else size,
+    )
+
+
+# -- one vocabulary per tokenizer object --------------------------------------------------------------------------------
+
+
+def _state_of(tokenizer: Any) -> tuple[Any, ...] | None:
+    """Everything that can change about a tokenizer object; None if it cannot be told."""
+    if _is_backend(tokenizer):
+        return (pipeline_key(tokenizer),)
+    if hasattr(tokenizer, "backend_tokenizer"):
+        backend = tokenizer.backend_tokenizer
+        return id(backend), pipeline_key(backend), tuple(map(str, tokenizer.all_special_tokens))
+    if _is_tiktoken(tokenizer) or _is_tekkenizer(tokenizer):
+        return ()
+    if _is_hugging_face(tokenizer):
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        flags = tuple((i, str(token), getattr(token, "special", None)) for i, token in added.items())
+        return len(tokenizer), flags, tuple(tokenizer.all_special_ids)
+    return None
+
+
+def _recall(tokenizer: Any, key: tuple[Any, ...]) -> Vocabulary | None:
+    with _cache_lock:
+        found = _cache.get(id(tokenizer))
+        if found is not None and found[0]() is tokenizer and found[1] == key:
+            return found[2].snapshot()
+    return None
+
+
+def _remember(tokenizer: Any, key: tuple[Any, ...], vocabulary: Vocabulary) -> None:
+    number = id(tokenizer)
+
+    def forget(reference: weakref.ref[Any]) -> None:
+        with _cache_lock:
+            if number in _cache and _cache[number][0] is reference:
+                del _cache[number]
+
+    try:
+        reference = weakref.ref(tokenizer, forget)
+    except TypeError:  # not weakly referable: read again each time
+        return
+    with _cache_lock:
+        _cache[number] = (reference, key, vocabulary)
