@@ -177,7 +177,7 @@ class Vocabulary:
 
     def items(self) -> Iterable[tuple[bytes, tuple[int, ...]]]:
         """Every (token, ids), in order of insertion."""
-        return ((token, tuple(ids)) for token, ids in self._tokens.items())
+        return self._tokens.items()
 
     def __len__(self) -> int:
         """Number of text ids + 1 (for EOS), as the older package counts.  A mask covers `size` ids."""
@@ -218,9 +218,9 @@ class Vocabulary:
         self._shared = True
         return twin
 
-    def _edit(self) -> dict[bytes, list[int]]:
+    def _edit(self) -> dict[bytes, tuple[int, ...]]:
         if self._shared:
-            self._tokens = {token: list(ids) for token, ids in self._tokens.items()}
+            self._tokens = dict(self._tokens)
             self._shared = False
         self._table = None
         return self._tokens
@@ -232,9 +232,10 @@ class Vocabulary:
             raise ValueError("EOS token should not be inserted into Vocabulary")
         if not 0 <= token_id <= _MAX_ID:
             raise VocabularyError(f"token id {token_id} of {raw!r} is out of range")
-        ids = self._edit().setdefault(raw, [])
+        tokens = self._edit()
+        ids = tokens.get(raw, ())
         if token_id not in ids:
-            ids.append(int(token_id))
+            tokens[raw] = (*ids, int(token_id))
 
     def remove(self, token: str | bytes) -> None:
         """Forget a token and all its ids; nothing happens if it is not there."""
@@ -273,7 +274,7 @@ class Vocabulary:
             with np.load(io.BytesIO(bytes(binary)), allow_pickle=False) as arrays:
                 names = _split(arrays["special_names"].tobytes(), arrays["special_lengths"])
                 special = dict(zip((n.decode() for n in names), arrays["special_ids"].tolist(), strict=True))
-                tokens: dict[bytes, list[int]] = {}
+                tokens: dict[bytes, Sequence[int]] = {}
                 ids = arrays["ids"].tolist()
                 at = 0
                 for token, count in zip(
@@ -327,7 +328,8 @@ def _as_bytes(token: str | bytes) -> bytes:
     raise TypeError(f"Expected a token of type str or bytes, got {type(token).__name__}")
 
 
-def _checked_map(map_: Mapping[Any, Any]) -> dict[bytes, list[int]]:
+def _checked_map(map_: Mapping[Any, Any]) -> dict[bytes, tuple[int, ...]]:
+    """A copy of `map_`.  Tuples of ints, unlike lists, cost the garbage collector nothing."""
     message = (
         "Dict keys or/and values of the wrong types. Expected a dict with keys of type str or bytes and values of "
         "type list[int]"
@@ -335,15 +337,16 @@ def _checked_map(map_: Mapping[Any, Any]) -> dict[bytes, list[int]]:
     kinds = {bytes if isinstance(key, bytes) else str if isinstance(key, str) else None for key in map_}
     if len(kinds) > 1 or None in kinds:
         raise TypeError(message)
-    tokens: dict[bytes, list[int]] = {}
+    tokens: dict[bytes, tuple[int, ...]] = {}
     try:
         for key, ids in map_.items():
-            if type(ids) is not list and isinstance(ids, (str, bytes, Mapping)):
+            if type(ids) not in (list, tuple) and isinstance(ids, (str, bytes, Mapping)):
                 raise TypeError
-            copied = list(ids)
-            for k, i in enumerate(copied):
+            copied = tuple(ids)
+            for i in copied:
                 if type(i) is not int:
-                    copied[k] = _exact_int(i)
+                    copied = tuple(map(_exact_int, copied))
+                    break
             tokens[key if type(key) is bytes else _as_bytes(key)] = copied
     except TypeError:
         raise TypeError(message) from None

@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +24,17 @@ import numpy as np
 
 from outlines_core.errors import VocabularyError
 
-__all__ = ["Content", "read_backend", "read_protocol", "read_sentencepiece", "read_slow", "read_tekken", "read_tiktoken"]
+__all__ = [
+    "Content",
+    "pipeline_key",
+    "read_backend",
+    "read_protocol",
+    "read_sentencepiece",
+    "read_slow",
+    "read_tekken",
+    "read_tekkenizer",
+    "read_tiktoken",
+]
 
 _SPACE = "\u2581"  # ▁
 
@@ -38,7 +47,7 @@ class Content(NamedTuple):
     eos: tuple[int, ...] = ()
 
 
-# -- byte-level alphabet ------------------------------------------------------------------------------------------------
+# -- byte-level alphabet -----------------------------------------------------------------------------------------------
 
 
 def _byte_level_table() -> np.ndarray[Any, np.dtype[np.uint16]]:
@@ -69,7 +78,7 @@ def _from_byte_level(tokens: Sequence[str]) -> list[bytes]:
     return out
 
 
-# -- decoder pipelines --------------------------------------------------------------------------------------------------
+# -- decoder pipelines -------------------------------------------------------------------------------------------------
 
 _Step = Callable[[str], "str | bytes"]
 
@@ -84,15 +93,28 @@ def _byte_fallback(token: str) -> str | bytes:
     return token
 
 
+_CLEANUP = (  # what WordPiece(cleanup=True) does to each token, in this order
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" do not", " don't"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
+
+
 def _word_piece(prefix: str, cleanup: bool) -> _Step:
     """What ``WordPiece.decode_chain`` makes of a token that is not the first."""
-    contractions = (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" do not", " don't")
-    contractions += (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")
 
     def step(token: str) -> str:
         token = token[len(prefix) :] if token.startswith(prefix) else f" {token}"
         if cleanup:
-            for old, new in ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), *contractions):
+            for old, new in _CLEANUP:
                 token = token.replace(old, new)
         return token
 
@@ -125,7 +147,8 @@ def _compile_decoder(
     steps: Sequence[Mapping[str, Any]], byte_fallback: bool, refuse: Callable[[str], VocabularyError]
 ) -> tuple[list[_Step], bool]:
     """The functions to apply to each token, in order, and whether GPT-2's alphabet is undone after them."""
-    out: list[_Step] = [_byte_fallback] if byte_fallback else []
+    byte_level = any(step.get("type") == "ByteLevel" for step in steps)
+    out: list[_Step] = [_byte_fallback] if byte_fallback and not byte_level else []
     fused = False  # from here on the pipeline sees the whole text, not tokens
     for step in steps:
         kind = step.get("type")
@@ -160,65 +183,63 @@ def _apply(steps: Sequence[_Step], tokens: Sequence[str]) -> list[bytes]:
     for token in tokens:
         value: str | bytes = token
         for step in steps:
-            value = step(value)
             if isinstance(value, bytes):
                 break
+            value = step(value)
         out.append(value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)
     return out
 
 
-# -- tokenizers.Tokenizer -----------------------------------------------------------------------------------------------
+# -- tokenizers.Tokenizer ----------------------------------------------------------------------------------------------
 
 
-def _component(backend: Any, name: str) -> Any:
-    """The JSON of one component of a `tokenizers.Tokenizer`, None if it has none."""
-    part = getattr(backend, name)
+def _component(part: Any) -> bytes:
+    """One component of a `tokenizers.Tokenizer` as JSON; ``{"type": "Custom"}`` if it is written in Python."""
     if part is None:
-        return None
+        return b"null"
     try:
-        return json.loads(part.__getstate__())
-    except Exception as error:  # noqa: BLE001  tokenizers raises bare Exception for components written in Python
-        raise VocabularyError(
-            f"cannot read the tokenizer's {name} {type(part).__name__}, it cannot be serialized: {error}. "
-            "Build an outlines_core.Vocabulary from the token bytes instead."
-        ) from error
+        return bytes(part.__getstate__())
+    except Exception:  # noqa: BLE001  tokenizers raises bare Exception here
+        return b'{"type": "Custom"}'
 
 
-def _unknown_token(model: Any) -> str | None:
-    if type(model).__name__ != "Unigram":
-        return getattr(model, "unk_token", None)
-    state = json.loads(model.__getstate__())
-    unk = state.get("unk_id")
-    return None if unk is None else str(state["vocab"][unk][0])
+def pipeline_key(backend: Any) -> tuple[Any, ...]:
+    """What decides the bytes of the tokens, as far as it can change, as a cache key."""
+    added = tuple((i, token.content, token.special) for i, token in backend.get_added_tokens_decoder().items())
+    return _component(backend.pre_tokenizer), _component(backend.decoder), added, backend.get_vocab_size()
 
 
-def pipeline_key(backend: Any) -> bytes:
-    """What besides the tokens themselves decides their bytes, as a cache key."""
-    parts = (backend.normalizer, backend.pre_tokenizer, backend.decoder)
-    added = backend.get_added_tokens_decoder()
-    try:
-        states = [b"" if part is None else part.__getstate__() for part in parts]
-    except Exception:  # noqa: BLE001  see _component; reading it will say so
-        states = [os.urandom(16)]
-    flags = "\0".join(f"{i} {token.content} {token.special}" for i, token in added.items())
-    return b"\0".join([*states, flags.encode("utf-8", "surrogatepass"), str(backend.get_vocab_size()).encode()])
+def _model_vocabulary(backend: Any) -> tuple[dict[int, str], str | None]:
+    """Id -> token of the model proper, without added tokens, and its unknown token."""
+    model = backend.model
+    if type(model).__name__ == "Unigram":  # its list may hold a piece twice
+        state = json.loads(model.__getstate__())
+        spelled = {i: str(piece) for i, (piece, _) in enumerate(state["vocab"])}
+        return spelled, None if state.get("unk_id") is None else spelled[state["unk_id"]]
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    spelled = {i: token for token, i in vocabulary.items()}
+    if len(spelled) != len(vocabulary):  # several tokens with one id: which one does decoding take?
+        spelled = {i: model.id_to_token(i) for i in spelled}
+    return spelled, getattr(model, "unk_token", None)
 
 
 def read_backend(backend: Any, special_names: Iterable[str] = ()) -> Content:
     """Read a `tokenizers.Tokenizer`, which is also what every fast Hugging Face tokenizer holds.
 
     Args:
+        backend: the tokenizer; it is not changed.
         special_names: tokens that are special though not flagged so (the tokenizer's unk, pad, ... attributes).
     """
     model = backend.model
     model_kind = type(model).__name__
-    parts = {name: _component(backend, name) for name in ("normalizer", "pre_tokenizer", "decoder")}
+    names = "normalizer", "pre_tokenizer", "decoder"
+    parts = {name: json.loads(_component(getattr(backend, name))) for name in names}
 
     def refuse(reason: str) -> VocabularyError:
         seen = ", ".join(f"{name} {json.dumps(part, ensure_ascii=False)[:300]}" for name, part in parts.items())
         return VocabularyError(
-            f"cannot tell which bytes the tokens stand for: the decoder {reason}. Looked at: model {model_kind}, {seen}. "
-            "Build an outlines_core.Vocabulary from the token bytes instead."
+            f"cannot tell which bytes the tokens stand for: the decoder {reason}. Looked at: model {model_kind}, "
+            f"{seen}. Build an outlines_core.Vocabulary from the token bytes instead."
         )
 
     decoder = _flatten(parts["decoder"], "decoders")
@@ -236,9 +257,8 @@ def read_backend(backend: Any, special_names: Iterable[str] = ()) -> Content:
         steps, byte_level = [lambda token: f" {token}"], False
 
     added = backend.get_added_tokens_decoder()
-    spelled = {i: token for token, i in backend.get_vocab(with_added_tokens=False).items()}
+    spelled, unknown = _model_vocabulary(backend)
     special = {token.content: i for i, token in added.items() if token.special}
-    unknown = _unknown_token(model)
     for name in (*special_names, *([unknown] if unknown else [])):
         i = backend.token_to_id(name)
         if i is not None:
@@ -262,7 +282,7 @@ def read_backend(backend: Any, special_names: Iterable[str] = ()) -> Content:
     return Content(tokens, special)
 
 
-# -- tiktoken and tekken ------------------------------------------------------------------------------------------------
+# -- tiktoken and tekken -----------------------------------------------------------------------------------------------
 
 
 def read_tiktoken(encoding: Any) -> Content:
@@ -274,7 +294,7 @@ def read_tiktoken(encoding: Any) -> Content:
     return Content(tokens, special, () if eos is None else (eos,))
 
 
-_TEKKEN_SPECIAL = (
+_TEKKEN_SPECIAL = (  # noqa: SIM905  a list would take 20 lines
     "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] "
     "[IMG] <pad> [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT]"
 ).split()
@@ -313,7 +333,7 @@ def read_tekkenizer(tokenizer: Any) -> Content:
     return Content(tokens, special, (int(tokenizer.eos_id),))
 
 
-# -- SentencePiece models and slow tokenizers ---------------------------------------------------------------------------
+# -- SentencePiece models and slow tokenizers --------------------------------------------------------------------------
 
 
 def _piece(processor: Any, index: int) -> bytes | None:
@@ -341,7 +361,8 @@ def read_sentencepiece(processor: Any) -> Content:
 
 def _added_of(tokenizer: Any) -> tuple[dict[int, bytes], dict[str, int]]:
     """The added tokens of a slow tokenizer: those that are text, and those that are special."""
-    special = {str(name): int(i) for name, i in zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)}
+    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    special = {str(name): int(i) for name, i in named}
     text = {}
     for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items():
         if getattr(token, "special", False):
@@ -353,8 +374,8 @@ def _added_of(tokenizer: Any) -> tuple[dict[int, bytes], dict[str, int]]:
 
 def read_slow(tokenizer: Any) -> Content | None:
     """Read a Hugging Face tokenizer written in Python; None if its kind is not known."""
-    if hasattr(tokenizer, "_utf_vocab_size") and hasattr(tokenizer, "offset"):  # ByT5, Perceiver
-        offset = int(tokenizer.offset if hasattr(tokenizer, "offset") else tokenizer._num_special_tokens)
+    offset = getattr(tokenizer, "offset", getattr(tokenizer, "_num_special_tokens", None))
+    if hasattr(tokenizer, "_utf_vocab_size") and isinstance(offset, int):  # ByT5, Perceiver
         tokens: dict[int, bytes] = {offset + byte: bytes([byte]) for byte in range(tokenizer._utf_vocab_size)}
     elif hasattr(tokenizer, "sp_model"):
         tokens = _sentencepiece_slow(tokenizer)
@@ -388,7 +409,7 @@ def _sentencepiece_slow(tokenizer: Any) -> dict[int, bytes]:
     return tokens
 
 
-# -- outlines' tokenizer protocol ---------------------------------------------------------------------------------------
+# -- outlines' tokenizer protocol --------------------------------------------------------------------------------------
 
 
 def read_protocol(tokenizer: Any) -> Content:
@@ -417,8 +438,8 @@ def read_protocol(tokenizer: Any) -> Content:
             if isinstance(spelled, str):
                 if any(ord(c) >= len(_BYTE_LEVEL) or _BYTE_LEVEL[ord(c)] == 256 for c in name):
                     raise VocabularyError(
-                        f"cannot convert the token {name!r} (id {i}) to bytes: its text {text!r} is not a whole number of "
-                        "characters, and its spelling is neither <0xXX> nor in the byte-level alphabet; let "
+                        f"cannot convert the token {name!r} (id {i}) to bytes: its text {text!r} is no whole number "
+                        "of characters, and its spelling is neither <0xXX> nor in the byte-level alphabet; let "
                         "convert_token_to_string return bytes for it"
                     )
                 spelled = _from_byte_level([name])[0]

@@ -7,7 +7,7 @@ is babble, and valid babble under a constraint. `scripts/build_embedded_model.py
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ def load_embedded(
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # 2 MB need none
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             EMBEDDED_PATH, dtype=torch.float32 if dtype is None else dtype, local_files_only=True
         )
     finally:

@@ -15,6 +15,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from processors._tokenizer_kinds import (
 
 __all__ = ["as_vocabulary", "vocabulary_from"]
 
-_cache: dict[int, tuple[weakref.ref[Any], tuple[Any, ...], Vocabulary]] = {}
+_cache: dict[int, tuple[weakref.ref[Any], tuple[Any, ...], dict[Any, Vocabulary]]] = {}
 _cache_lock = threading.Lock()
 
 
@@ -60,27 +61,30 @@ def vocabulary_from(
     if isinstance(tokenizer, Vocabulary):
         return _adjusted(tokenizer, eos_token_ids, size)
     given = tokenizer
-    tokenizer = _unwrapped(tokenizer)
+    if not isinstance(given, (str, os.PathLike, Mapping)) and (found := _inner(given)) is not None:
+        tokenizer = found
     explicit = _explicit_ids(eos_token_ids)
+    named = explicit or (*_own_eos(given), *_own_eos(tokenizer))
     state = _state_of(tokenizer)
-    key = None if state is None else (state, explicit or (_own_eos(given), _own_eos(tokenizer)), size)
-    if key is not None and (known := _recall(tokenizer, key)) is not None:
+    key = (named, bool(explicit), size)
+    if state is not None and (known := _recall(tokenizer, state, key)) is not None:
         return known
     content = _read(tokenizer)
-    eos = explicit or tuple(dict.fromkeys((*_own_eos(given), *_own_eos(tokenizer), *content.eos)))
+    eos = explicit or tuple(dict.fromkeys((*named, *content.eos)))
     if not eos:
         raise VocabularyError(
-            f"{type(given).__name__} names no token that ends a text (it has no EOS token, and no generation_config.json "
-            "beside it does): say which ids do with vocabulary_from(tokenizer, eos_token_ids=...)"
+            f"{type(given).__name__} names no token that ends a text (it has no EOS token, and there is no "
+            "generation_config.json beside it that names one): say which ids do, with "
+            "vocabulary_from(tokenizer, eos_token_ids=...)"
         )
     hidden = {*eos, *content.special.values()}
-    tokens: dict[bytes, list[int]] = {}
+    tokens: dict[bytes, tuple[int, ...]] = {}
     for i, token in content.tokens.items():
         if i not in hidden:
-            tokens.setdefault(token, []).append(i)
+            tokens[token] = (*tokens[token], i) if token in tokens else (i,)
     vocabulary = Vocabulary(eos, tokens, special_tokens=content.special, size=size)
-    if key is not None:
-        _remember(tokenizer, key, vocabulary)
+    if state is not None:
+        _remember(tokenizer, state, key, vocabulary)
     return vocabulary.snapshot()
 
 
@@ -91,7 +95,7 @@ def as_vocabulary(vocabulary_or_tokenizer: Any) -> Vocabulary:
     return vocabulary_from(vocabulary_or_tokenizer)
 
 
-# -- which kind ---------------------------------------------------------------------------------------------------------
+# -- which kind --------------------------------------------------------------------------------------------------------
 
 
 def _is_backend(x: Any) -> bool:
@@ -118,34 +122,28 @@ def _is_protocol(x: Any) -> bool:
     return hasattr(x, "convert_token_to_string") and hasattr(x, "vocabulary") and hasattr(x, "special_tokens")
 
 
-def _is_known(x: Any) -> bool:
-    return (
+def _is_slow(x: Any) -> bool:
+    kinds = ("_utf_vocab_size", "sp_model", "byte_decoder", "wordpiece_tokenizer")
+    return _is_hugging_face(x) and any(hasattr(x, name) for name in kinds)
+
+
+def _inner(x: Any, depth: int = 3) -> Any:
+    """The object that holds the tokens: multimodal processors and tokenizer wrappers keep it in an attribute."""
+    if (
         _is_backend(x)
+        or (_is_hugging_face(x) and hasattr(x, "backend_tokenizer"))
         or _is_tiktoken(x)
         or _is_tekkenizer(x)
         or _is_sentencepiece(x)
-        or (_is_hugging_face(x) and (hasattr(x, "backend_tokenizer") or read_slow_possible(x)))
-    )
-
-
-def read_slow_possible(x: Any) -> bool:
-    """Whether `x` is of a kind that `read_slow` knows."""
-    return any(hasattr(x, name) for name in ("_utf_vocab_size", "sp_model", "byte_decoder", "wordpiece_tokenizer"))
-
-
-def _unwrapped(x: Any) -> Any:
-    """The object that holds the tokens: processors and tokenizer wrappers keep it in an attribute."""
-    for _ in range(4):
-        if _is_known(x) or isinstance(x, (str, os.PathLike, Mapping)):
-            return x
+        or _is_slow(x)
+    ):
+        return x
+    if depth:
         for name in ("tokenizer", "instruct_tokenizer", "model", "_model"):
             inner = getattr(x, name, None)
-            if inner is not None and (_is_known(inner) or _is_known(getattr(inner, "tokenizer", None))):
-                x = inner
-                break
-        else:
-            return x
-    return x
+            if inner is not None and (found := _inner(inner, depth - 1)) is not None:
+                return found
+    return None
 
 
 def _read(tokenizer: Any) -> Content:
@@ -168,10 +166,10 @@ def _read(tokenizer: Any) -> Content:
     if _is_protocol(tokenizer):
         return read_protocol(tokenizer)
     raise VocabularyError(
-        f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__} is no kind of tokenizer known here: it has neither "
-        "a backend_tokenizer (Hugging Face, fast), sp_model, byte_decoder, wordpiece_tokenizer or _utf_vocab_size (Hugging "
-        "Face, slow), nor _mergeable_ranks (tiktoken), _tekken_token2id_nospecial (tekken), get_piece_size "
-        "(SentencePiece), nor vocabulary, special_tokens and convert_token_to_string (outlines). "
+        f"{type(tokenizer).__module__}.{type(tokenizer).__qualname__} is no kind of tokenizer known here: it has "
+        "neither backend_tokenizer (Hugging Face, fast), sp_model, byte_decoder, wordpiece_tokenizer or "
+        "_utf_vocab_size (Hugging Face, slow), nor _mergeable_ranks (tiktoken), _tekken_token2id_nospecial (tekken), "
+        "get_piece_size (SentencePiece), nor vocabulary, special_tokens and convert_token_to_string (outlines). "
         "Build an outlines_core.Vocabulary from the token bytes instead."
     )
 
@@ -183,19 +181,19 @@ def _tekken_file(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise VocabularyError(
-            f"cannot read {str(path)!r} as a tekken.json ({error.strerror}); load other tokenizers first and pass the object"
+            f"cannot read {str(path)!r} as a tekken.json ({error.strerror}); any other tokenizer is passed as an object"
         ) from error
     except ValueError as error:
         raise VocabularyError(f"{str(path)!r} is not JSON: {error}") from error
 
 
-# -- EOS ids ------------------------------------------------------------------------------------------------------------
+# -- EOS ids -----------------------------------------------------------------------------------------------------------
 
 
 def _explicit_ids(eos_token_ids: int | Sequence[int] | None) -> tuple[int, ...]:
     if eos_token_ids is None:
         return ()
-    ids = (eos_token_ids,) if isinstance(eos_token_ids, int) else tuple(int(i) for i in eos_token_ids)
+    ids = (int(eos_token_ids),) if isinstance(eos_token_ids, Integral) else tuple(int(i) for i in eos_token_ids)  # type: ignore[union-attr]
     if not ids:
         raise VocabularyError("eos_token_ids is empty: a text must be able to end")
     return ids
@@ -205,7 +203,7 @@ def _own_eos(tokenizer: Any) -> tuple[int, ...]:
     """The EOS ids that a tokenizer, or the model it was saved with, names."""
     ids = _ids_in(getattr(tokenizer, "eos_token_id", None))
     directory = getattr(tokenizer, "name_or_path", None)
-    if isinstance(directory, (str, os.PathLike)) and directory and os.path.isdir(directory):
+    if isinstance(directory, (str, os.PathLike)) and directory and Path(directory).is_dir():
         for name in ("generation_config.json", "config.json"):
             try:
                 config = json.loads(Path(directory, name).read_bytes())
@@ -236,44 +234,49 @@ def _adjusted(vocabulary: Vocabulary, eos_token_ids: int | Sequence[int] | None,
     )
 
 
-# -- one vocabulary per tokenizer object --------------------------------------------------------------------------------
+# -- one vocabulary per tokenizer object -------------------------------------------------------------------------------
 
 
 def _state_of(tokenizer: Any) -> tuple[Any, ...] | None:
     """Everything that can change about a tokenizer object; None if it cannot be told."""
     if _is_backend(tokenizer):
-        return (pipeline_key(tokenizer),)
+        return pipeline_key(tokenizer)
     if hasattr(tokenizer, "backend_tokenizer"):
         backend = tokenizer.backend_tokenizer
         return id(backend), pipeline_key(backend), tuple(map(str, tokenizer.all_special_tokens))
-    if _is_tiktoken(tokenizer) or _is_tekkenizer(tokenizer):
+    if _is_tiktoken(tokenizer) or _is_tekkenizer(tokenizer) or _is_sentencepiece(tokenizer):
         return ()
     if _is_hugging_face(tokenizer):
         added = getattr(tokenizer, "added_tokens_decoder", {})
         flags = tuple((i, str(token), getattr(token, "special", None)) for i, token in added.items())
         return len(tokenizer), flags, tuple(tokenizer.all_special_ids)
+    if _is_protocol(tokenizer):
+        return dict(tokenizer.vocabulary), frozenset(tokenizer.special_tokens)
     return None
 
 
-def _recall(tokenizer: Any, key: tuple[Any, ...]) -> Vocabulary | None:
+def _recall(tokenizer: Any, state: tuple[Any, ...], key: Any) -> Vocabulary | None:
     with _cache_lock:
-        found = _cache.get(id(tokenizer))
-        if found is not None and found[0]() is tokenizer and found[1] == key:
-            return found[2].snapshot()
-    return None
+        known = _cache.get(id(tokenizer))
+        if known is None or known[0]() is not tokenizer or known[1] != state or key not in known[2]:
+            return None
+        return known[2][key].snapshot()
 
 
-def _remember(tokenizer: Any, key: tuple[Any, ...], vocabulary: Vocabulary) -> None:
+def _remember(tokenizer: Any, state: tuple[Any, ...], key: Any, vocabulary: Vocabulary) -> None:
     number = id(tokenizer)
 
     def forget(reference: weakref.ref[Any]) -> None:
-        with _cache_lock:
-            if number in _cache and _cache[number][0] is reference:
-                del _cache[number]
+        known = _cache.get(number)  # no lock: this may run inside any allocation of the thread that holds it
+        if known is not None and known[0] is reference:
+            _cache.pop(number, None)
 
     try:
         reference = weakref.ref(tokenizer, forget)
     except TypeError:  # not weakly referable: read again each time
         return
     with _cache_lock:
-        _cache[number] = (reference, key, vocabulary)
+        known = _cache.get(number)
+        if known is None or known[0]() is not tokenizer or known[1] != state:
+            known = _cache[number] = reference, state, {}
+        known[2][key] = vocabulary

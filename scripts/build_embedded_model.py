@@ -194,7 +194,7 @@ def sql(draw: Draw) -> str:
     table, a, b, c = draw.one(NOUNS), draw.one(FIELDS), draw.one(FIELDS), draw.one(FIELDS)
     return draw.one(
         (
-            f"SELECT {a}, {b} FROM {table}s WHERE {c} = '{draw.one(NAMES)}' ORDER BY {a} DESC LIMIT {draw.number(1, 99)};",
+            f"SELECT {a}, {b} FROM {table}s WHERE {c} = '{draw.one(NAMES)}' ORDER BY {a} LIMIT {draw.number(1, 99)};",
             f"SELECT COUNT(*), AVG({a}) FROM {table} AS t JOIN {b}s ON t.{b}_id = {b}s.id GROUP BY {c};",
             f"INSERT INTO {table} ({a}, {b}) VALUES ({draw.number(0, 999)}, '{date(draw)}');",
             f"UPDATE {table} SET {a} = {draw.number(0, 99)} WHERE {b} IS NOT NULL AND {c} < {draw.number(0, 999)};",
@@ -208,13 +208,19 @@ def python(draw: Draw) -> str:
     function, a, b = f"{draw.one(VERBS)}_{draw.one(NOUNS)}", draw.one(FIELDS), draw.one(NOUNS)
     return draw.one(
         (
-            f"def {function}({a}: int, {b}: str = \"\") -> list[str]:\n    if {a} > {draw.number(0, 99)}:\n"
-            f"        return [{b}]\n    return []\n",
-            f"for {b} in range(len({a})):\n    print(f\"{{{b}}}: {{{a}[{b}]}}\")\n    {function}({b})\n",
-            f"class {draw.one(NAMES)}:\n    def __init__(self, {a}=None):\n        self.{a} = {a}\n\n"
-            f"    def {function}(self):\n        return self.{a} + {draw.number(0, 9)}\n",
-            f"import {draw.one(('os', 'sys', 'json', 're', 'math'))}\n\ntry:\n    {b} = {function}(\"{a}\")\n"
-            f"except ValueError as error:\n    raise RuntimeError(str(error)) from None\n",
+            (
+                f'def {function}({a}: int, {b}: str = "") -> list[str]:\n    if {a} > {draw.number(0, 99)}:\n'
+                f"        return [{b}]\n    return []\n"
+            ),
+            f'for {b} in range(len({a})):\n    print(f"{{{b}}}: {{{a}[{b}]}}")\n    {function}({b})\n',
+            (
+                f"class {draw.one(NAMES)}:\n    def __init__(self, {a}=None):\n        self.{a} = {a}\n\n"
+                f"    def {function}(self):\n        return self.{a} + {draw.number(0, 9)}\n"
+            ),
+            (
+                f'import {draw.one(("os", "sys", "json", "re", "math"))}\n\ntry:\n    {b} = {function}("{a}")\n'
+                f"except ValueError as error:\n    raise RuntimeError(str(error)) from None\n"
+            ),
             f"{b} = {{key: value for key, value in {a}.items() if value is not None}}\nassert {b} == {{}}, {b}\n",
         )
     )
@@ -234,9 +240,12 @@ def corpus(seed: int = SEED) -> Iterator[str]:
         for kind, times in kinds:
             for _ in range(times):
                 yield kind(draw)
-        yield draw.one(WORLD)
+        text = draw.one(WORLD)  # a piece of it: the whole lines would become tokens
+        start = draw.number(0, len(text) - 3)
+        yield text[start : start + draw.number(2, 8)]
         # Numbers with every leading group, and the indentation that code needs.
-        yield f"{draw.number(0, 999)} {draw.number(0, 99_999)}.{draw.number(0, 99)} -{draw.number(1, 9)}e{draw.number(1, 20)}"
+        whole, thousands, cents = draw.number(0, 999), draw.number(0, 99_999), draw.number(0, 99)
+        yield f"{whole} {thousands}.{cents} -{draw.number(1, 9)}e{draw.number(1, 9)}"
         yield "\n" + " " * draw.number(1, 16) + draw.one(VERBS)
 
 

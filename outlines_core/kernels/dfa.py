@@ -40,6 +40,7 @@ __all__ = [
     "M_NODE",
     "M_N_FOUND",
     "M_N_STATES",
+    "M_WALK",
     "SPLIT",
     "UNKNOWN",
     "advance",
@@ -54,7 +55,7 @@ __all__ = [
 CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = 0, 1, 2, 3, 4, 5
 UNKNOWN = -1
 DONE, FULL, HOLE = 0, 1, 2
-M_N_STATES, M_GENERATION, M_NODE, M_HOLE_STATE, M_HOLE_CLASS, M_LAZY, M_N_FOUND = range(7)
+M_N_STATES, M_GENERATION, M_NODE, M_HOLE_STATE, M_HOLE_CLASS, M_LAZY, M_N_FOUND, M_WALK = range(8)
 META_SIZE = 8
 _HASH_SEED = 1469598103934665603
 _HASH_PRIME = 1099511628211
@@ -233,13 +234,14 @@ def rehash(hashes, n_states, out_table):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def walk(trie, nfa, dag, byte_class, dfa, scratch, meta, path, allowed, found, out_mask):  # type: ignore[no-untyped-def]
-    """Set the bit of every token whose bytes lead from ``path[0]`` to a state t with ``allowed[t] == 1``.
+def walk(trie, nfa, dag, byte_class, dfa, scratch, meta, path, allowed, seen, found, out_mask):  # type: ignore[no-untyped-def]
+    """Set the bit of every token whose bytes lead from ``path[0]`` to a live state.
 
     trie     (info, end, token), see `TokenTrie`
     path     (max_depth + 1,) int32; path[d] is the state after d bytes
-    allowed  (capacity,) uint8; 0 no, 1 yes, 2 not known yet: such targets are put into `found`; or empty: all are
-    found    int32; distinct unknown targets, meta[M_N_FOUND] of them; their `allowed` becomes 3 (known to be asked)
+    allowed  (capacity,) uint8; only tokens that lead to a state t with ``allowed[t] == 1`` count; empty: all do
+    seen     (capacity,) int32 generation marks; empty: the next two do nothing
+    found    (capacity,) int32; the distinct states that tokens lead to, allowed or not: meta[M_N_FOUND] of them
     meta     meta[M_NODE] is where to begin: 0, or where an earlier call stopped
     Returns DONE, FULL or HOLE; after FULL and HOLE call again with the same `path`, `meta` and `out_mask`.
     """
@@ -247,6 +249,8 @@ def walk(trie, nfa, dag, byte_class, dfa, scratch, meta, path, allowed, found, o
     delta = dfa[0]
     n_nodes = info.shape[0]
     filtered = allowed.shape[0] > 0
+    collect = seen.shape[0] > 0
+    generation = meta[M_WALK]
     node = meta[M_NODE]
     while node < n_nodes:
         packed = info[node]
@@ -271,28 +275,30 @@ def walk(trie, nfa, dag, byte_class, dfa, scratch, meta, path, allowed, found, o
         path[depth] = target
         t = token[node]
         if t >= 0:
-            if not filtered:
-                out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
-            elif allowed[target] == 1:
-                out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
-            elif allowed[target] == 2:
-                allowed[target] = 3
+            if collect and seen[target] != generation:
+                seen[target] = generation
                 found[meta[M_N_FOUND]] = target
                 meta[M_N_FOUND] += 1
+            if not filtered or allowed[target] == 1:
+                out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
         node += 1
     meta[M_NODE] = node
     return DONE
 
 
 @njit(cache=True, nogil=True)
-def advance(delta, byte_class, data, begin, end, state):  # type: ignore[no-untyped-def]
-    """The state after the bytes data[begin:end]: DEAD, or ``-2 - position`` where the first unknown transition is."""
+def advance(delta, byte_class, data, indptr, token, state):  # type: ignore[no-untyped-def]
+    """The state after the bytes of `token`: DEAD if they lead nowhere, -1 if a transition is not known yet."""
+    begin = indptr[token]
+    end = indptr[token + 1]
+    if begin == end:
+        return np.int64(0)
+    target = np.int64(state)
     for i in range(begin, end):
-        target = delta[state, byte_class[data[i]]]
+        target = np.int64(delta[target, byte_class[data[i]]])
         if target <= 0:
-            return np.int64(0) if target == 0 else -2 - np.int64(i)
-        state = target
-    return np.int64(state)
+            return target
+    return target
 
 
 @njit(cache=True, nogil=True)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from heapq import heappop, heappush
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -36,7 +37,10 @@ from outlines_core.regex.nfa import ByteNfa, build_nfa
 __all__ = ["LazyDfa", "LookDfa", "determinised", "make_dfa"]
 
 DEAD: Final = 0
+_NO_FLAGS = np.zeros(0, dtype=np.uint8)
+_NO_MARKS = np.zeros(0, dtype=np.int32)
 _FIRST: Final = 2
+_FAR: Final = 1 << 30
 Obligations: TypeAlias = frozenset[int]
 """State ids of look-ahead automata; +s must accept the rest of the text, -s must not."""
 Thread: TypeAlias = tuple[int, int, Obligations]
@@ -48,6 +52,7 @@ class LazyDfa:
     Attributes:
         delta: (capacity, n_classes) int32; UNKNOWN (-1) where nobody has looked yet.
         accept: (capacity,) uint8.
+        allowed: (capacity,) uint8; for the automaton on top: may a token lead here? 0 no, 1 yes, 2 not known yet.
         start: the initial state; DEAD if nothing matches.
     """
 
@@ -58,6 +63,9 @@ class LazyDfa:
         capacity, pool = 64, max(1024, 2 * nfa.n_states if nfa.n_states < 4096 else 4096)
         self.delta = np.zeros((capacity, self.n_classes), dtype=np.int32)
         self.accept = np.zeros(capacity, dtype=np.uint8)
+        self.allowed = np.full(capacity, 2, dtype=np.uint8)
+        self._seen = np.zeros(capacity, dtype=np.int32)
+        self._found = np.zeros(capacity, dtype=np.int32)
         self._indptr = np.zeros(capacity + 1, dtype=np.int64)
         self._pool = np.zeros(pool, dtype=np.int64)
         self._hashes = np.zeros(capacity, dtype=np.int64)
@@ -125,6 +133,11 @@ class LazyDfa:
         else:
             self.delta = _enlarged(self.delta, capacity)
             self.accept = _enlarged(self.accept, capacity)
+            allowed = np.full(capacity, 2, dtype=np.uint8)
+            allowed[: self.allowed.shape[0]] = self.allowed
+            self.allowed = allowed
+            self._seen = _enlarged(self._seen, capacity)
+            self._found = _enlarged(self._found, capacity)
             self._indptr = _enlarged(self._indptr, capacity + 1)
             self._hashes = _enlarged(self._hashes, capacity)
             self._rehash(4 * capacity)
@@ -180,13 +193,24 @@ class LazyDfa:
         trie: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
         path: NDArray[np.int32],
         out_mask: NDArray[np.uint32],
-        allowed: NDArray[np.uint8],
-        found: NDArray[np.int32],
-    ) -> None:
-        """`kernels.dfa.walk` from ``path[0]``, tables grown and holes filled as it goes (the lock must be held)."""
+        *,
+        collect: bool = False,
+        filtered: bool = False,
+        allowed: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.int32]:
+        """`kernels.dfa.walk` from ``path[0]``, tables grown and holes filled as it goes (the lock must be held).
+
+        Args:
+            collect: return the distinct states that tokens lead to.
+            filtered: only tokens that lead to a state s with ``self.allowed[s] == 1`` get their bit.
+            allowed: the same with these flags instead; every transition must have been visited before.
+        """
         meta = self.meta
         meta[kernel.M_NODE] = 0
+        meta[kernel.M_N_FOUND] = 0
+        meta[kernel.M_WALK] += 1
         while True:
+            flags = allowed if allowed is not None else self.allowed if filtered else _NO_FLAGS
             status = kernel.walk(
                 trie,
                 self.nfa_arrays,
@@ -196,12 +220,13 @@ class LazyDfa:
                 self._scratch,
                 meta,
                 path,
-                allowed,
-                found,
+                flags,
+                self._seen if collect else _NO_MARKS,
+                self._found,
                 out_mask,
             )
             if status == kernel.DONE:
-                return
+                return self._found[: meta[kernel.M_N_FOUND]].copy()
             if status == kernel.FULL:
                 self.grow()
             else:
@@ -266,6 +291,10 @@ class LookDfa(LazyDfa):
         self._states: dict[Any, int] = {}
         self._threads: list[tuple[tuple[int, ...] | None, frozenset[Thread]]] = [(None, frozenset())] * _FIRST
         self._raw: dict[tuple[int, int], int] = {}
+        self._rows_read: list[frozenset[int]] = [frozenset()] * _FIRST
+        self._groups: dict[frozenset[int], list[int]] = {}
+        self._to_go: list[int] = [_FAR] * _FIRST
+        self._node_to_go = _distances(nfa)
         self._obligation_steps: dict[tuple[Obligations, int], Obligations | None] = {}
         self._look_starts: dict[tuple[int, tuple[int, ...] | None, bool], int] = {}
         self._live: dict[int, bool] = {DEAD: False}
@@ -295,6 +324,11 @@ class LookDfa(LazyDfa):
             self.grow()
         self._states[key] = state
         self._threads.append((trackers, threads))
+        rows = {d for _, d, _ in threads}
+        for other in (*(trackers or ()), *(abs(s) for _, _, held in threads for s in held)):
+            rows |= self._rows_read[other]
+        self._rows_read.append(frozenset(rows))
+        self._to_go.append(0 if accepting else min(map(self._thread_to_go, threads), default=_FAR))
         self.delta[state] = kernel.UNKNOWN
         self.accept[state] = accepting
         self.meta[kernel.M_N_STATES] = state + 1
@@ -357,12 +391,28 @@ class LookDfa(LazyDfa):
             state = self._look_starts[key] = self._closure([(start, frozenset())], trackers, at_begin)
         return _joined(held, state, negative, self._universe)
 
+    def _thread_to_go(self, thread: Thread) -> int:
+        """Characters that a thread still needs, at least: a guide for searches, not a bound on anything."""
+        node, _, held = thread
+        return max(self._node_to_go[node], max((self._to_go[s] for s in held if s > 0), default=0))
+
+    def _representatives(self, state: int) -> list[int]:
+        """For each byte class the first class that `state` cannot tell from it."""
+        rows = self._rows_read[state]
+        known = self._groups.get(rows)
+        if known is None:
+            first: dict[tuple[int, ...], int] = {}
+            columns = zip(*(self._dag[d] for d in sorted(rows)), strict=True) if rows else [()] * self.n_classes
+            known = self._groups[rows] = [first.setdefault(column, k) for k, column in enumerate(columns)]
+        return known
+
     # -- transitions ------------------------------------------------------------------------------------------------
 
     def _step(self, state: int, klass: int) -> int:
         """The successor set, live or not."""
         if state in (DEAD, self._universe):
             return state
+        klass = self._representatives(state)[klass]
         known = self._raw.get((state, klass))
         if known is not None:
             return known
@@ -406,19 +456,19 @@ class LookDfa(LazyDfa):
         return target
 
     def _is_live(self, state: int) -> bool:
-        """Does some text lead from `state` to acceptance?  A search whose every result is remembered."""
+        """Does some text lead from `state` to acceptance?  A best-first search whose every result is remembered."""
         known = self._live.get(state)
         if known is not None:
             return known
         parents: dict[int, list[int]] = {state: []}
-        queue = deque([state])
+        queue = [(self._to_go[state], 0, state)]
         alive: list[int] = []
         while queue and not alive:
-            at = queue.popleft()
+            _, depth, at = heappop(queue)
             if self.accept[at] or self._live.get(at):
                 alive.append(at)
                 break
-            for klass in range(self.n_classes):
+            for klass in sorted(set(self._representatives(at))):
                 target = self._step(at, klass)
                 if self._live.get(target) is False:
                     continue
@@ -426,17 +476,39 @@ class LookDfa(LazyDfa):
                     parents[target].append(at)
                     continue
                 parents[target] = [at]
-                queue.append(target)
+                heappush(queue, (self._to_go[target], depth + 1, target))
         if not alive:  # everything reachable was seen
             self._live.update(dict.fromkeys(parents, False))
             return False
         while alive:
             at = alive.pop()
-            if self._live.get(at) and at not in parents:
-                continue
             self._live[at] = True
             alive.extend(p for p in parents.pop(at, ()) if not self._live.get(p))
         return True
+
+
+def _distances(nfa: ByteNfa) -> list[int]:
+    """Characters from each NFA state to acceptance, look-arounds taken to hold."""
+    n = nfa.n_states
+    before: list[list[int]] = [[] for _ in range(n)]
+    kind, a, b, targets = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist(), nfa.targets.tolist()
+    for s in range(n):
+        for t in targets[a[s] : b[s]] if kind[s] == kernel.SPLIT else () if kind[s] == kernel.ACCEPT else (b[s],):
+            before[t].append(s)
+    distance = [_FAR] * n
+    layer = [s for s in range(n) if kind[s] == kernel.ACCEPT]
+    d = 0
+    while layer:
+        following: list[int] = []
+        while layer:
+            s = layer.pop()
+            if distance[s] != _FAR:
+                continue
+            distance[s] = d
+            for t in before[s]:
+                (following if kind[t] == kernel.CHAR else layer).append(t)
+        layer, d = following, d + 1
+    return distance
 
 
 def _joined(held: Obligations, state: int, negative: bool, universe: int) -> Obligations | None:

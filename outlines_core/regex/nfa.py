@@ -43,7 +43,7 @@ from outlines_core.regex.ast import (
 )
 from outlines_core.regex.utf8 import DONE, Dag, byte_dag, dag_of
 
-__all__ = ["ANY", "ByteNfa", "LookAround", "any_text", "build_nfa", "nullable"]
+__all__ = ["ANY", "ByteNfa", "LookAround", "any_text", "build_nfa", "nfa_of_graph", "nullable"]
 
 CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which must not be imported here (numba)
 _PLACE: Final = -7
@@ -375,7 +375,7 @@ class _Builder:
         item = node.item
         if _one_way(item):
             return self.emit(item, next_)
-        if isinstance(item, Repeat) and isinstance(item.item, CharSet | Literal) and len(_text(item.item)) <= 1:
+        if isinstance(item, Repeat) and _one_way(item.item) and not nullable(item.item):
             return self.emit(_possessive(item), next_)
         _check_atomic(item)
         return self.ordered(item, next_)
@@ -517,10 +517,6 @@ class _Builder:
         return byte_class, dag
 
 
-def _text(node: CharSet | Literal) -> str:
-    return node.text if isinstance(node, Literal) else ""
-
-
 def _one_way(node: Node) -> bool:
     """Is there at most one way to match `node` at a place?"""
     match node:
@@ -537,7 +533,7 @@ def _one_way(node: Node) -> bool:
 
 
 def _possessive(node: Repeat) -> Node:
-    """A possessive repeat of one character: as many as there are, so another one must not follow."""
+    """A possessive repeat of what matches in one way only: as many as there are, so another one must not follow."""
     if node.mode == "lazy":
         return Repeat(node.item, node.min, node.min)
     stop = Look(node.item, ahead=True, negative=True)
@@ -582,3 +578,19 @@ def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
     builder = _Builder(limits)
     start = builder.emit(node, builder.accept, tail=True)
     return builder.finish(start)
+
+
+def nfa_of_graph(
+    edges: list[list[tuple[Ranges, int]]], accepting: list[bool], start: int, limits: Limits = DEFAULT_LIMITS
+) -> ByteNfa:
+    """The byte NFA of an automaton over characters: ``edges[s]`` are (characters, state) pairs."""
+    builder = _Builder(limits)
+    states = [builder.add(SPLIT, 0, 0) for _ in edges]
+    builder.anchored = True  # some states may be dead
+    for k, row in enumerate(edges):
+        choices = [builder.char(dag, states[to]) for ranges, to in row if (dag := dag_of(ranges))]
+        if accepting[k]:
+            choices.append(builder.accept)
+        builder.a[states[k]], builder.b[states[k]] = len(builder.targets), len(builder.targets) + len(choices)
+        builder.targets.extend(choices)
+    return builder.finish(states[start])

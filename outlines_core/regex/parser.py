@@ -11,8 +11,9 @@ from typing import Literal as OneOf
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
 from outlines_core.regex.parse_python import parse_python
+from outlines_core.regex.simplify import search, simplify
 
-__all__ = ["parse"]
+__all__ = ["parse", "search", "simplify"]
 
 
 def parse(

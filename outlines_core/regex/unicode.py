@@ -69,7 +69,6 @@ class CaseTable(NamedTuple):
     lowered: Ranges
 
 
-
 @lru_cache(maxsize=2)
 def case_table(*, ascii_only: bool = False) -> CaseTable:
     """The case table of the running Python, or of ASCII letters alone (which still *raises* all: see `fold_set`)."""

@@ -1,0 +1,1 @@
+"""Tests: `unit/` mirrors the package, `property/` compares with brute force and with other implementations."""
