@@ -28,7 +28,7 @@ def _reporter() -> tuple[Callable[[int, int, str], None], Callable[[], None]]:
 
         return line, lambda: print("\r\033[K", end="", file=sys.stderr, flush=True)
 
-    bar: Any = tqdm(desc="compiling", unit="kernel", leave=False)
+    bar: Any = tqdm(desc="compiling", unit="step", leave=False)
 
     def advance(done: int, total: int, name: str) -> None:
         bar.total = total

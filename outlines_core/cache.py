@@ -27,7 +27,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DiskStore", "LruCache", "content_key", "default_store"]
+__all__ = ["DiskStore", "LruCache", "content_key", "decode_arrays", "default_store", "encode_arrays"]
 
 _MAGIC = b"outlines-processors\x00"
 _VERSION = b"0001"
@@ -76,7 +76,7 @@ class DiskStore:
             raw = path.read_bytes()
         except OSError:
             return None
-        arrays = _decode(raw)
+        arrays = decode_arrays(raw)
         if arrays is None:
             _log.warning("dropping a corrupt cache file: %s", path.name)
             with contextlib.suppress(OSError):
@@ -88,7 +88,7 @@ class DiskStore:
 
     def put(self, key: str, arrays: Mapping[str, NDArray[Any]]) -> bool:
         """Store `arrays` under `key`; False if the directory cannot be written."""
-        raw = _encode(arrays)
+        raw = encode_arrays(arrays)
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,14 +122,16 @@ class DiskStore:
             total -= size
 
 
-def _encode(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def encode_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Named arrays as checked bytes: what a file of the store holds."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     payload = buffer.getvalue()
     return _MAGIC + _VERSION + hashlib.sha256(payload).digest() + payload
 
 
-def _decode(raw: bytes) -> dict[str, NDArray[Any]] | None:
+def decode_arrays(raw: bytes) -> dict[str, NDArray[Any]] | None:
+    """The inverse of `encode_arrays` (the arrays are read-only); None for anything else, whatever it is."""
     if len(raw) < _HEADER or not raw.startswith(_MAGIC + _VERSION):
         return None
     payload = raw[_HEADER:]

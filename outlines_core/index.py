@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Index", "RegexAutomaton", "fill_masks"]
 
+_INT32 = np.dtype(np.int32)
+_EDGES_KEPT = 1 << 16
 _SEARCH_LIMIT = 20_000
 """Token steps looked at for one question about distances before giving up."""
 
@@ -58,6 +60,8 @@ class _Core:
         self.single = np.zeros(256, dtype=np.bool_)
         self.single[table.data[table.indptr[:-1][np.diff(table.indptr) == 1]]] = True
         self.filtered = bool(np.any(_bytes_used(dfa) & ~self.single))
+        self.shape = (self.n_words,)
+        self.edges: dict[tuple[int, int], int] = {}
         self._mask_bytes = 0
         self._dense: dict[bytes, NDArray[np.int32]] = {}
         end_only = np.zeros(self.n_words, dtype=np.uint32)
@@ -243,12 +247,15 @@ class _Core:
         dfa = self.dfa
         if state >= dfa.n_states:
             raise ValueError(f"{state} is not a state of this automaton")
-        target = advance(dfa.delta, dfa.byte_class, self.data, self.indptr, token_id, state)
+        target = int(advance(dfa.delta, dfa.byte_class, self.data, self.indptr, token_id, state))
         if target < 0:
             target = dfa.run(state, self.data[self.indptr[token_id] : self.indptr[token_id + 1]].tobytes())
         if self.filtered and target and not self.token_live(target):
-            return DEAD
-        return int(target)
+            target = DEAD
+        if len(self.edges) >= _EDGES_KEPT:
+            self.edges.clear()
+        self.edges[state, token_id] = target
+        return target
 
     # -- distances --------------------------------------------------------------------------------------------------
 
@@ -374,6 +381,7 @@ class RegexAutomaton:
 
     def __init__(self, core: _Core, source: tuple[Callable[..., RegexAutomaton], tuple[Any, ...]]) -> None:
         self._core, self._source = core, source
+        self._edges = core.edges
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._source
@@ -419,11 +427,22 @@ class RegexAutomaton:
         Cost: a copy (about 1 us for 128k ids) once the state was visited; else one walk of the live part of the trie.
         """
         core = self._core
+        mask = core.masks.get(state)
+        if mask is not None and type(out) is np.ndarray and out.dtype is _INT32 and out.shape == core.shape:
+            if out.flags.carray:  # the hot path: nothing to make, nothing to convert
+                if mask.shape == core.shape:
+                    out[:] = mask
+                else:
+                    fill_sparse(mask, out)
+                return
         core.fill(state, checked_words(out, core.n_words))
 
     def next_state(self, state: StateId, token_id: TokenId) -> StateId:
         """The state after one token: DEAD if it is not allowed, FINISHED after an EOS id in an accepting state."""
-        return self._core.next_state(state, operator.index(token_id))
+        try:
+            return self._edges[state, token_id]
+        except KeyError:
+            return self._core.next_state(state, operator.index(token_id))
 
     def is_accepting(self, state: StateId) -> bool:
         """May generation end here?"""

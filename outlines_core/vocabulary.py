@@ -10,7 +10,6 @@ Duplicate byte strings keep all their ids. Special tokens and empty tokens are k
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.cache import decode_arrays, encode_arrays
 from outlines_core.errors import CacheFormatError, VocabularyError
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["TokenTable", "Vocabulary"]
 
 _MAX_ID = 2**31 - 2
+_BINARY_NAMES = frozenset(
+    ("eos", "lengths", "counts", "ids", "data", "special_ids", "special_lengths", "special_names", "size")
+)
 
 
 class TokenTable:
@@ -41,7 +44,9 @@ class TokenTable:
 
     __slots__ = ("_trie", "data", "eos_ids", "fingerprint", "indptr", "n_words", "size")
 
-    def __init__(self, tokens: Mapping[bytes, Sequence[int]], eos_ids: Sequence[int], special: Iterable[int], size: int):
+    def __init__(
+        self, tokens: Mapping[bytes, Sequence[int]], eos_ids: Sequence[int], special: Iterable[int], size: int
+    ) -> None:
         self.size = size
         self.n_words = (size + 31) // 32
         self.eos_ids = np.array(sorted(set(eos_ids)), dtype=np.int32)
@@ -61,8 +66,8 @@ class TokenTable:
             array.setflags(write=False)
         digest = hashlib.sha256(b"vocabulary-1")
         digest.update(struct.pack("<qq", size, len(self.eos_ids)))
-        for array, dtype in ((self.indptr, "<i8"), (self.data, "u1"), (self.eos_ids, "<i4")):
-            digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+        for values, dtype in ((self.indptr, "<i8"), (self.data, "u1"), (self.eos_ids, "<i4")):
+            digest.update(np.ascontiguousarray(values, dtype=dtype).tobytes())
         self.fingerprint = digest.hexdigest()
         self._trie: TokenTrie | None = None
 
@@ -136,11 +141,12 @@ class Vocabulary:
 
     def _check_size(self) -> None:
         if self._explicit_size is not None and self._explicit_size < self._least_size():
-            raise VocabularyError(f"size={self._explicit_size} is too small: the largest id is {self._least_size() - 1}")
+            largest = self._least_size() - 1
+            raise VocabularyError(f"size={self._explicit_size} is too small: the largest id is {largest}")
 
     def _least_size(self) -> int:
         largest = max((max(ids) for ids in self._tokens.values() if ids), default=-1)
-        return 1 + max(largest, max(self._eos), max(self._special.values(), default=-1))
+        return 1 + max(largest, *self._eos, *self._special.values())
 
     # -- what it says -----------------------------------------------------------------------------------------------
 
@@ -263,29 +269,26 @@ class Vocabulary:
             "special_names": np.frombuffer("".join(self._special).encode(), dtype=np.uint8),
             "size": np.array([-1 if self._explicit_size is None else self._explicit_size], dtype="<i8"),
         }
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        return buffer.getvalue()
+        return encode_arrays(arrays)
 
     @classmethod
     def from_binary(cls, binary: bytes) -> Vocabulary:
         """The inverse of `to_binary`.  Raises CacheFormatError for anything else."""
-        try:
-            with np.load(io.BytesIO(bytes(binary)), allow_pickle=False) as arrays:
-                names = _split(arrays["special_names"].tobytes(), arrays["special_lengths"])
-                special = dict(zip((n.decode() for n in names), arrays["special_ids"].tolist(), strict=True))
-                tokens: dict[bytes, Sequence[int]] = {}
-                ids = arrays["ids"].tolist()
-                at = 0
-                for token, count in zip(
-                    _split(arrays["data"].tobytes(), arrays["lengths"]), arrays["counts"].tolist(), strict=True
-                ):
-                    tokens[token] = ids[at : at + count]
-                    at += count
-                size = int(arrays["size"][0])
-                eos = arrays["eos"].tolist()
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise CacheFormatError(f"not a serialized Vocabulary: {error}") from error
+        arrays = decode_arrays(bytes(binary))
+        if arrays is None or arrays.keys() != _BINARY_NAMES:
+            raise CacheFormatError("not a serialized Vocabulary, damaged, or written by another version")
+        names = _split(arrays["special_names"].tobytes(), arrays["special_lengths"])
+        special = dict(zip((n.decode() for n in names), arrays["special_ids"].tolist(), strict=True))
+        tokens: dict[bytes, Sequence[int]] = {}
+        ids = arrays["ids"].tolist()
+        at = 0
+        for token, count in zip(
+            _split(arrays["data"].tobytes(), arrays["lengths"]), arrays["counts"].tolist(), strict=True
+        ):
+            tokens[token] = ids[at : at + count]
+            at += count
+        size = int(arrays["size"][0])
+        eos = arrays["eos"].tolist()
         return cls(eos, tokens, special_tokens=special, size=None if size < 0 else size)
 
     def __reduce__(self) -> tuple[Any, ...]:

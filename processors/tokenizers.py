@@ -127,7 +127,7 @@ def _is_slow(x: Any) -> bool:
     return _is_hugging_face(x) and any(hasattr(x, name) for name in kinds)
 
 
-def _inner(x: Any, depth: int = 3) -> Any:
+def _inner(x: Any, depth: int = 4) -> Any:
     """The object that holds the tokens: multimodal processors and tokenizer wrappers keep it in an attribute."""
     if (
         _is_backend(x)
@@ -247,8 +247,9 @@ def _state_of(tokenizer: Any) -> tuple[Any, ...] | None:
     if _is_tiktoken(tokenizer) or _is_tekkenizer(tokenizer) or _is_sentencepiece(tokenizer):
         return ()
     if _is_hugging_face(tokenizer):
-        added = getattr(tokenizer, "added_tokens_decoder", {})
-        flags = tuple((i, str(token), getattr(token, "special", None)) for i, token in added.items())
+        added = getattr(tokenizer, "added_tokens_decoder", None)
+        tokens = added.items() if isinstance(added, Mapping) else ()
+        flags = tuple((i, str(token), getattr(token, "special", None)) for i, token in tokens)
         return len(tokenizer), flags, tuple(tokenizer.all_special_ids)
     if _is_protocol(tokenizer):
         return dict(tokenizer.vocabulary), frozenset(tokenizer.special_tokens)

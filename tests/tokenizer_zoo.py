@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast  # noqa: E402
 SPACE = "\u2581"
 CORPUS = [
     "the quick brown fox jumps over the lazy dog, and the other dogs don't mind it at all .",
-    "The tokens of a text: {\"name\": \"value\", 'number': 12345.678}  \n\treturn None",
+    'The tokens of a text: {"name": "value", \'number\': 12345.678}  \n\treturn None',
     "déjà vu, naïve café, Größe, mañana; e\u0301 a\u0300 o\u0302",
     "中文分词 日本語のテキスト 한국어 문장 中文 中文 日本語 日本語",
     "👩‍👩‍👧 👍🏽 😀 😀 🇫🇷 ❤️ 👩‍👩‍👧",

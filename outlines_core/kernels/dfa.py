@@ -303,11 +303,11 @@ def advance(delta, byte_class, data, indptr, token, state):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True)
 def fill_sparse(ids, out_mask):  # type: ignore[no-untyped-def]
-    """Zero `out_mask` and set the bits of `ids`."""
+    """Zero `out_mask` (int32 or uint32) and set the bits of `ids`."""
     out_mask[:] = 0
     for i in range(ids.shape[0]):
         t = ids[i]
-        out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
+        out_mask[t >> 5] = out_mask[t >> 5] | (np.int64(1) << np.int64(t & 31))
 
 
 @njit(cache=True, nogil=True)

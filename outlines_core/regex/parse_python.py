@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import re
 import sys
-import unicodedata
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal as OneOf
 from typing import NamedTuple
 
@@ -39,10 +37,10 @@ from outlines_core.regex.ast import (
     Ranges,
     Span,
 )
-from outlines_core.regex.build import alternation, boundary, concat, line_begin, line_end, one_of, repeat
-from outlines_core.regex.charset import ALL, complement, normalise, union
-from outlines_core.regex.scanner import Scanner
-from outlines_core.regex.unicode import fold_char, fold_set, python_class
+from outlines_core.regex.build import alternation, concat, line_begin, line_end, one_of, repeat
+from outlines_core.regex.charset import ALL, complement
+from outlines_core.regex.python_chars import Members, PythonCharacters
+from outlines_core.regex.unicode import fold_char
 
 __all__ = ["parse_python"]
 
@@ -53,7 +51,6 @@ _FLAGS = {"i": _I, "L": _L, "m": _M, "s": _S, "x": _X, "a": _A, "u": _U} | ({"t"
 _TYPE_FLAGS = _A | _L | _U
 _MAX_REPEAT = 2**32 - 1
 _MAX_WIDTH = 1 << 64  # of re._parser; more is clamped
-_EMPTY_TEXT_HAS_NON_BOUNDARY = sys.version_info >= (3, 14)
 _NOT_NEWLINE = complement(((10, 10),))
 
 _PLAIN = re.compile(r"[^\\.\[{()*+?^$|]+")
@@ -61,20 +58,7 @@ _PLAIN_VERBOSE = re.compile(r"[^\\.\[{()*+?^$|# \t\n\r\v\f]+")
 _PLAIN_CHOICES = re.compile(r"(?:[^\\.\[{()*+?^$|]+\|)+")
 _IGNORED = re.compile(r"(?:[ \t\n\r\v\f]+|#(?:[^\\\n]|\\.)*\n?)+", re.DOTALL)
 _COMMENT = re.compile(r"(?:[^\\)]|\\.)*\)", re.DOTALL)
-_SET_RUN = re.compile(r"[^\\\]\-]+")
 _COUNTS = re.compile(r"\{([0-9]*)(,?)([0-9]*)\}")
-_CONTROL = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92}
-_HEX_DIGITS = {"x": 2, "u": 4, "U": 8}
-_HEX = re.compile("[0-9a-fA-F]*")
-_OCTAL = re.compile("[0-7]{0,2}")
-
-
-class _Members(NamedTuple):
-    """What a set (or an alternation of single characters) consists of."""
-
-    chars: list[int]
-    ranges: list[tuple[int, int]]
-    classes: list[Ranges]
 
 
 @dataclass(slots=True)
@@ -95,7 +79,7 @@ class _Items:
     high: int = 0
     last_low: int = 0
     last_high: int = 0
-    unit: _Members | None = None
+    unit: Members | None = None
 
     def add(
         self,
@@ -103,7 +87,7 @@ class _Items:
         low: int = 1,
         high: int = 1,
         kind: OneOf["at", "repeat", "other"] = "other",
-        unit: _Members | None = None,
+        unit: Members | None = None,
     ) -> None:
         self.unit = unit if self.kind == "none" else None
         self.nodes.append(node)
@@ -122,7 +106,7 @@ class _Part(NamedTuple):
     node: Node
     low: int
     high: int
-    unit: _Members | None
+    unit: Members | None
 
 
 def parse_python(pattern: str, *, flags: int = 0, limits: Limits = DEFAULT_LIMITS) -> Node:
@@ -144,7 +128,7 @@ def parse_python(pattern: str, *, flags: int = 0, limits: Limits = DEFAULT_LIMIT
     return _PythonParser(pattern, int(flags), limits).parse()
 
 
-class _PythonParser(Scanner):
+class _PythonParser(PythonCharacters):
     def __init__(self, pattern: str, flags: int, limits: Limits) -> None:
         super().__init__(pattern, limits)
         self.flags = flags
@@ -178,7 +162,7 @@ class _PythonParser(Scanner):
         parts: list[Node] = []
         lows: list[int] = []
         highs: list[int] = []
-        units: list[_Members | None] = []
+        units: list[Members | None] = []
         while True:
             if not flags & (_X | _I) and (run := _PLAIN_CHOICES.match(self.pattern, self.pos)) is not None:
                 self._plain_choices(run.group(), parts)
@@ -200,14 +184,14 @@ class _PythonParser(Scanner):
         span = (start, self.pos)
         node, unit = alternation(parts, span), None
         if flags & _I and all(units):
-            unit = _Members([], [], [])
+            unit = Members([], [], [])
             for members in units:
                 if members is not None:
                     unit.chars.extend(members.chars)
                     unit.ranges.extend(members.ranges)
                     unit.classes.extend(members.classes)
             if max(unit.chars, default=0) > 0xFFFF and len({*unit.chars}) > 1:
-                node = self._set_node(unit, False, flags, span)  # re makes it a set, see above
+                node = self.set_node(unit, False, flags, span)  # re makes it a set, see above
         return _Part(node, min(lows), max(highs), unit)
 
     def _plain_choices(self, run: str, parts: list[Node]) -> None:
@@ -238,7 +222,8 @@ class _PythonParser(Scanner):
             elif char == "\\":
                 self._escape(items, flags)
             elif char == "[":
-                self._set(items, flags)
+                node, unit = self.read_set(flags)
+                items.add(node, unit=unit)
             elif char in "*+?" or (char == "{" and self._is_count()):
                 self._quantifier(items, flags)
             elif char == "(":
@@ -261,7 +246,7 @@ class _PythonParser(Scanner):
     def _literal(self, items: _Items, text: str, flags: int, start: int) -> None:
         """`text` as one item; under IGNORECASE its cased characters are sets."""
         span = (start, self.pos if len(text) == 1 else start + len(text))
-        unit = _Members([ord(text)], [], []) if len(text) == 1 else None
+        unit = Members([ord(text)], [], []) if len(text) == 1 else None
         if not flags & _I:
             items.add(Literal(text, span), len(text), len(text), unit=unit)
             return
@@ -419,27 +404,17 @@ class _PythonParser(Scanner):
     def _python_extension(self, items: _Items, flags: int, start: int) -> None:
         """``(?P<name>...)`` or ``(?P=name)``."""
         if self.take("<"):
-            name = self._name(">", "group name")
+            name = self.name(">", "group name")
             self._check_name(name, start)
             self._capture(items, flags, name, start)
         elif self.take("="):
-            name = self._name(")", "group name")
+            name = self.name(")", "group name")
             self._check_name(name, start)
             if name not in self.group_names:
                 raise self.error(f"unknown group name {name!r}", start)
             self._back_reference(items, self.group_names[name], start)
         else:
             raise self.error(f"unknown extension ?P{self._next('unexpected end of pattern')}", start + 1)
-
-    def _name(self, terminator: str, what: str) -> str:
-        end = self.pattern.find(terminator, self.pos)
-        if end == self.pos or self.pos == self.n:
-            raise self.error(f"missing {what}", self.pos)
-        if end < 0:
-            raise self.error(f"missing {terminator}, unterminated name", self.pos)
-        name = self.pattern[self.pos : end]
-        self.pos = end + 1
-        return name
 
     def _check_name(self, name: str, offset: int) -> None:
         if not name.isidentifier():
@@ -482,7 +457,7 @@ class _PythonParser(Scanner):
     def _conditional(self, items: _Items, flags: int, start: int) -> None:
         """``(?(group)yes|no)``: parsed for its errors, then refused."""
         at = self.pos
-        name = self._name(")", "group name")
+        name = self.name(")", "group name")
         if name.isidentifier():
             if name not in self.group_names:
                 raise self.error(f"unknown group name {name!r}", at)
@@ -555,7 +530,7 @@ class _PythonParser(Scanner):
             raise self.error("bad inline flags: flag turned on and off", self.pos - 1)
         return added, removed, True
 
-    # Escapes and sets
+    # Escapes
 
     def _escape(self, items: _Items, flags: int) -> None:
         """A backslash outside a set."""
@@ -563,31 +538,16 @@ class _PythonParser(Scanner):
         char = self.pattern[start + 1 : start + 2]
         if char in ("A", "Z", "z", "b", "B") and (char != "z" or sys.version_info >= (3, 14)):
             self.pos += 2
-            items.add(self._anchor(char, flags, (start, self.pos)), 0, 0, "at")
+            items.add(self.anchor(char, flags, (start, self.pos)), 0, 0, "at")
         elif char and char in "123456789":
             self._digits(items, flags, start)
         else:
-            meant = self._escaped()
+            meant = self.escaped()
             if isinstance(meant, int):
                 self._literal(items, chr(meant), flags, start)
             else:
-                kind: Ranges = self._class(meant, flags)
-                items.add(CharSet(kind, (start, self.pos)), unit=_Members([], [], [kind]))
-
-    def _anchor(self, char: str, flags: int, span: Span) -> Node:
-        if char == "A":
-            return Begin(span)
-        if char in "Zz":
-            return End(span)
-        word = python_class("w", ascii_only=bool(flags & _A))
-        return boundary(word, span, negated=char == "B", empty_text=_EMPTY_TEXT_HAS_NON_BOUNDARY)
-
-    def _class(self, char: str, flags: int) -> Ranges:
-        r"""The characters of ``\d``, ``\S`` ..."""
-        ascii_only = bool(flags & _A)
-        if char in "DSW":
-            return _complement_class(char, ascii_only)
-        return python_class(char, ascii_only=ascii_only)  # type: ignore[arg-type]  # one of d, s, w
+                kind: Ranges = self.class_ranges(meant, flags)
+                items.add(CharSet(kind, (start, self.pos)), unit=Members([], [], [kind]))
 
     def _digits(self, items: _Items, flags: int, start: int) -> None:
         """A backslash and 1..9: three octal digits are a character, all else is a back-reference."""
@@ -605,137 +565,6 @@ class _PythonParser(Scanner):
         if number >= len(self.group_widths):
             raise self.error(f"invalid group reference {number}", start + 1)
         self._back_reference(items, number, start)
-
-    def _escaped(self) -> int | str:
-        r"""An escape that means the same in a set and outside: a code point, or the letter of a class."""
-        start = self.pos
-        char = self.pattern[start + 1 : start + 2]
-        if not char:
-            raise self.error("bad escape (end of pattern)", start)
-        self.pos += 2
-        if char in _CONTROL:
-            return _CONTROL[char]
-        if char in "dDsSwW":
-            return char
-        if char in _HEX_DIGITS:
-            return self._hexadecimal(char, start)
-        if char == "N":
-            return self._named(start)
-        if char == "0":
-            octal = _OCTAL.match(self.pattern, self.pos)
-            self.pos = octal.end() if octal is not None else self.pos
-            return int(self.pattern[start + 1 : self.pos], 8)
-        if char.isascii() and char.isalnum():
-            raise self.error(f"bad escape \\{char}", start)
-        return ord(char)
-
-    def _hexadecimal(self, char: str, start: int) -> int:
-        length = _HEX_DIGITS[char]
-        digits = _HEX.match(self.pattern, self.pos, self.pos + length)
-        text = "" if digits is None else digits.group()
-        if len(text) != length:
-            raise self.error(f"incomplete escape \\{char}{text}", start)
-        self.pos += length
-        if int(text, 16) > 0x10FFFF:
-            raise self.error(f"bad escape \\{char}{text}", start)
-        return int(text, 16)
-
-    def _named(self, start: int) -> int:
-        if not self.take("{"):
-            raise self.error("missing {", self.pos)
-        name = self._name("}", "character name")
-        try:
-            return ord(unicodedata.lookup(name))
-        except (KeyError, TypeError):  # TypeError: the name of a sequence
-            raise self.error(f"undefined character name {name!r}", start) from None
-
-    def _set(self, items: _Items, flags: int) -> None:
-        """``[...]``."""
-        start = self.pos
-        self.pos += 1
-        negated = self.take("^")
-        members = self._set_members(flags, start)
-        span = (start, self.pos)
-        chars, ranges, classes = members
-        if len(set(chars)) == 1 and not ranges and not classes:
-            # re compiles this as a single character, which is folded differently
-            folded = fold_char(chars[0], ascii_only=bool(flags & _A)) if flags & _I else None
-            matched = ((chars[0], chars[0]),) if folded is None else folded
-            node = one_of(complement(matched) if negated else matched, span)
-        else:
-            node = self._set_node(members, negated, flags, span)
-        items.add(node, unit=None if negated else members)
-
-    def _set_members(self, flags: int, start: int) -> _Members:
-        """Up to and including the closing bracket; one that comes first is a member."""
-        pattern = self.pattern
-        members = _Members([], [], [])
-        begin = self.pos
-        while True:
-            if self.pos >= self.n:
-                raise self.error("unterminated character set", start)
-            if pattern[self.pos] == "]" and self.pos > begin:
-                self.pos += 1
-                return members
-            run = _SET_RUN.match(pattern, self.pos)
-            if run is not None and run.end() - self.pos > 1:
-                last = run.end() - 1  # may start a range
-                members.chars.extend(map(ord, pattern[self.pos : last]))
-                self.pos = last
-            at = self.pos
-            low = self._set_item()
-            if not self.take("-"):
-                self._add(members, low, flags)
-                continue
-            if self.pos >= self.n:
-                raise self.error("unterminated character set", start)
-            if self.take("]"):
-                self._add(members, low, flags)
-                members.chars.append(ord("-"))
-                return members
-            high = self._set_item()
-            if isinstance(low, str) or isinstance(high, str) or high < low:
-                raise self.error(f"bad character range {pattern[at : self.pos]}", at)
-            members.ranges.append((low, high))
-
-    def _set_item(self) -> int | str:
-        """One character of a set, or the letter of a class."""
-        char = self.pattern[self.pos]
-        if char != "\\":
-            self.pos += 1
-            return ord(char)
-        start = self.pos
-        escaped = self.pattern[start + 1 : start + 2]
-        if escaped and escaped in "1234567":
-            octal = _OCTAL.match(self.pattern, start + 2)
-            self.pos = octal.end() if octal is not None else start + 2
-            code = int(self.pattern[start + 1 : self.pos], 8)
-            if code > 0o377:
-                raise self.error(f"octal escape value {self.pattern[start : self.pos]} outside of range 0-0o377", start)
-            return code
-        return self._escaped()
-
-    def _add(self, members: _Members, item: int | str, flags: int) -> None:
-        if isinstance(item, int):
-            members.chars.append(item)
-        else:
-            members.classes.append(self._class(item, flags))
-
-    def _set_node(self, members: _Members, negated: bool, flags: int, span: Span) -> Node:
-        chars, ranges, classes = members
-        if flags & _I:
-            matched = fold_set(chars, ranges, classes, negated=negated, ascii_only=bool(flags & _A))
-        else:
-            listed = normalise([*((code, code) for code in chars), *ranges])
-            matched = union(listed, *classes)
-            if negated:
-                matched = complement(matched)
-        return one_of(matched, span)
-
-
-@lru_cache(maxsize=8)
-def _complement_class(char: str, ascii_only: bool) -> Ranges:
-    return complement(python_class(char.lower(), ascii_only=ascii_only))  # type: ignore[arg-type]  # d, s, w
 
 
 def _end_or_last_newline(span: Span) -> Node:

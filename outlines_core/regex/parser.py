@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Literal as OneOf
 
+from outlines_core.errors import ConstraintSyntaxError
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
+from outlines_core.regex.parse_ecma import parse_ecma
 from outlines_core.regex.parse_python import parse_python
 from outlines_core.regex.simplify import search, simplify
 
@@ -23,7 +25,8 @@ def parse(
 
     Args:
         pattern: the regex.
-        dialect: "python" is ``re.fullmatch`` of the running Python.
+        dialect: "python" is ``re.fullmatch`` of the running Python. "ecma" is ECMA-262 with the ``u`` flag; a pattern
+            that is malformed there but not without the flag is read as without (annex B), over code points.
         flags: flags of ``re``, given from outside (python dialect only).
         limits: bounds on the pattern.
 
@@ -31,5 +34,18 @@ def parse(
         ConstraintSyntaxError: malformed, at `.offset`.
         UnsupportedFeatureError: back-references and conditional groups.
         LimitExceededError: too long or too deeply nested.
+        ValueError: no such dialect, or `flags` with ecma.
     """
-    return parse_python(pattern, flags=flags, limits=limits)
+    if dialect == "python":
+        return parse_python(pattern, flags=flags, limits=limits)
+    if dialect != "ecma":
+        raise ValueError(f"dialect must be 'python' or 'ecma', got {dialect!r}")
+    if flags:
+        raise ValueError("flags are for the python dialect; ECMAScript patterns are read as with the u flag")
+    try:
+        return parse_ecma(pattern, limits=limits)
+    except ConstraintSyntaxError as strict:
+        try:
+            return parse_ecma(pattern, annex_b=True, limits=limits)
+        except ConstraintSyntaxError:
+            raise strict from None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from typing import Literal as OneOf
+from typing import cast
 
 from outlines_core.regex.ast import (
     Alternation,
@@ -167,7 +168,7 @@ class _Simplifier:
                     break
                 except StopIteration as done:
                     stack.pop()
-                    answer = done.value
+                    answer = cast(Node, done.value)
                     if not stack:
                         return answer
 
@@ -206,7 +207,8 @@ class _Simplifier:
             case Intersection(items=items, span=span):
                 kept: list[Node] = []
                 for item in items:
-                    kept.append((yield item, head, tail))
+                    part = yield item, head, tail
+                    kept.append(part)
                 return _dead(span) if any(map(_is_dead, kept)) else Intersection(tuple(kept), span)
             case Complement(item=item, span=span):
                 return Complement((yield item, head, None), span)

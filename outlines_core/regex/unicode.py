@@ -2,7 +2,7 @@ r"""Character classes and case tables, computed or loaded when first asked for.
 
 Python's classes and case mappings are those of the *running* interpreter, so they are computed from `re` and `str`:
 one scan of a string of all code points (about 10 ms, once a process).  ECMAScript's come from a table that
-``scripts/make_unicode_tables.py`` wrote down from a JavaScript engine's own answers (`data/ecma.json`).
+``scripts/make_ecma_tables.mjs`` wrote down from a JavaScript engine's own answers (`data/ecma.json`).
 
 ``sre`` (Python's matcher) ignores case by lowering one character of text and comparing with a lowered pattern, plus a
 short table of lower-case letters that share their upper case (``s`` and U+017F).  `fold_char` and `fold_set` give the
@@ -12,19 +12,21 @@ only ranges and lower-case letters find their other case.
 
 from __future__ import annotations
 
+import json
 import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from re._casefix import _EXTRA_CASES  # type: ignore[import-not-found]  # the running sre's own table
+from typing import Any, NamedTuple
 from typing import Literal as OneOf
-from typing import NamedTuple
 
 from outlines_core.regex.ast import Ranges
 from outlines_core.regex.charset import complement, contains, difference, normalise, union
 
-__all__ = ["CaseTable", "case_table", "fold_char", "fold_set", "python_class"]
+__all__ = ["CaseTable", "case_table", "ecma_fold", "ecma_property", "fold_char", "fold_set", "python_class"]
 
 _SCANNED = 0x40000  # no letter, digit, space or cased character lies above (a test looks)
 _LAST_BMP = 0xFFFF
@@ -40,7 +42,7 @@ def _scanned_text() -> str:
     return array("I", range(_SCANNED)).tobytes().decode("utf-32", "surrogatepass")
 
 
-@lru_cache(maxsize=None)
+@cache
 def python_class(name: OneOf["d", "s", "w"], *, ascii_only: bool = False) -> Ranges:
     r"""The characters of ``\d``, ``\s`` or ``\w``."""
     if ascii_only:
@@ -175,3 +177,74 @@ def fold_set(
     else:
         matched = union(normalise(lowered), *classes)
     return complement(matched) if negated else matched
+
+
+@cache
+def _ecma_tables() -> dict[str, Any]:
+    text = resources.files("outlines_core.regex").joinpath("data/ecma.json").read_text(encoding="ascii")
+    tables: dict[str, Any] = json.loads(text)
+    return tables
+
+
+def _unpacked(text: str) -> Ranges:
+    """Ranges from their gaps and lengths in base 36 (see ``scripts/make_ecma_tables.mjs``)."""
+    out: list[tuple[int, int]] = []
+    following = 0
+    for item in text.split():
+        gap, _, more = item.partition(",")
+        first = following + int(gap, 36)
+        last = first + (int(more, 36) if more else 0)
+        out.append((first, last))
+        following = last + 1
+    return tuple(out)
+
+
+@cache
+def _ecma_set(table: str, name: str) -> Ranges | None:
+    entries = _ecma_tables()[table]
+    packed = entries["sets"].get(entries["aliases"].get(name, name))
+    if packed is None:
+        return None
+    if isinstance(packed, list):
+        return union(*(_ecma_set(table, member) or () for member in packed))
+    return _unpacked(packed)
+
+
+def ecma_property(name: str, value: str | None = None) -> Ranges | None:
+    r"""The characters of ``\p{name}`` or ``\p{name=value}``; None: ECMAScript has no such property.
+
+    >>> ecma_property("ASCII_Hex_Digit")
+    ((48, 57), (65, 70), (97, 102))
+    """
+    if value is None:
+        found = _ecma_set("general", name)
+        return _ecma_set("binary", name) if found is None else found
+    if name in ("General_Category", "gc"):
+        return _ecma_set("general", value)
+    if name in ("Script", "sc"):
+        return _ecma_set("scripts", value)
+    if name in ("Script_Extensions", "scx"):
+        canonical = _ecma_tables()["scripts"]["aliases"].get(value, value)
+        found = _ecma_set("extensions", canonical)
+        return _ecma_set("scripts", canonical) if found is None else found
+    return None
+
+
+@cache
+def _ecma_folds() -> dict[int, tuple[int, ...]]:
+    classes = [tuple(int(code, 36) for code in item.split(",")) for item in _ecma_tables()["folds"].split()]
+    return {code: members for members in classes for code in members}
+
+
+def ecma_fold(ranges: Ranges) -> Ranges:
+    """All characters that ECMAScript's u and i flags together make equal to one of `ranges`.
+
+    >>> ecma_fold(((ord("k"), ord("k")),))
+    ((75, 75), (107, 107), (8490, 8490))
+    """
+    folds = _ecma_folds()
+    if sum(high - low + 1 for low, high in ranges) < len(folds):
+        touched = [folds[code] for low, high in ranges for code in range(low, high + 1) if code in folds]
+    else:
+        touched = [members for code, members in folds.items() if contains(ranges, code)]
+    return normalise([*ranges, *((code, code) for members in touched for code in members)])

@@ -64,6 +64,8 @@ def spelled(vocabulary: Vocabulary, ids: list[int]) -> bytes:
 def test_encoding_spells_the_text(kind: str, text: str) -> None:
     if kind != "byte_level":
         text = text.replace(zoo.SPACE, "")  # such tokenizers cannot tell ▁ from a space
+    if kind == "unigram_bytes":
+        text = text.replace("<0x", "")  # the library's Unigram takes the text of a byte piece for the piece
     ids = zoo.make(kind).encode(text, add_special_tokens=False)
     assert spelled(vocabulary(kind), ids) == zoo.own_prefix(kind, text).encode()
 
@@ -82,9 +84,7 @@ def test_decoding_adds_the_bytes_of_a_token_after_another(kind: str, data: st.Da
             spelled(table, [first]).decode(), spelled(table, rest).decode()
         except UnicodeDecodeError:
             return
-    decode = functools.partial(
-        zoo.make(kind).decode, clean_up_tokenization_spaces=False, skip_special_tokens=False
-    )
+    decode = functools.partial(zoo.make(kind).decode, clean_up_tokenization_spaces=False, skip_special_tokens=False)
     assert decode([first, *rest]) == decode([first]) + spelled(table, rest).decode()
 
 

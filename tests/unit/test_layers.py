@@ -36,9 +36,10 @@ LAYERS = {
         ["", "__main__"],
     ],
     "processors": [
-        ["_tokenizer_kinds", "embedded", "grammars"],
+        ["_continuous", "_rows", "_tokenizer_kinds", "embedded", "grammars"],
         ["tokenizers", "masking"],
         ["guide"],
+        ["_sources"],
         ["logits"],
         ["generation"],
         ["lm"],
@@ -52,6 +53,7 @@ LAYERS = {
 # Imports inside a function that point upwards on purpose: (module, what it imports) -> why.
 LATE = {
     ("outlines_core.index", "outlines_core.compile"): "Index(pattern, vocabulary), the older package's constructor",
+    ("outlines_core.regex.nfa", "outlines_core.regex.dfa"): "a complement inside a pattern is determinised on the way",
 }
 THIRD_PARTY = {"interegular", "lark", "numba", "numpy"}
 

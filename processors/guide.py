@@ -1,0 +1,415 @@
+"""Guides: a constraint asked step by step, "what may come next in this state", with the state passed in and out.
+
+A guide knows nothing of sequences. Whoever decodes keeps one state a sequence, so batches, beams and rollbacks need no
+support from the guide:
+
+    instruction = guide.get_next_instruction(state)    # Write(tokens) | Generate(tokens or None)
+    state = guide.get_next_state(state, token_id)
+
+The states of the guides made here are ints, and -1 is the final state that absorbs every token: it follows an EOS
+token, and also a token that the instruction had not allowed.
+
+Torch is imported when the ``tokens`` of an instruction are first asked for, not before.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import FrozenInstanceError
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlines_core.bitmask import allocate_bitmask, unpack_ids
+from outlines_core.types import DEAD, FINISHED, TokenAutomaton
+from outlines_core.vocabulary import Vocabulary
+from processors.tokenizers import as_vocabulary
+
+if TYPE_CHECKING:
+    import torch
+    from interegular import FSM
+
+    from outlines_core.index import Index
+
+__all__ = [
+    "AutomatonGuide",
+    "Generate",
+    "Guide",
+    "Instruction",
+    "RegexGuide",
+    "StopAtEOSGuide",
+    "Write",
+    "cached_create_states_mapping",
+]
+
+FINAL_STATE: Final = -1
+"""The state after the end (or after a token that was not allowed); every token leads from it to itself."""
+
+
+class _TokenInstruction:
+    """Token ids as host memory, and as a tensor once somebody asks."""
+
+    __slots__ = ("_ids", "_tensor")
+    __match_args__ = ("tokens",)
+    _ids: NDArray[np.int64] | None
+    _tensor: torch.Tensor | None
+
+    def __init__(self, tokens: Any) -> None:
+        object.__setattr__(self, "_ids", _host_ids(tokens))
+        object.__setattr__(self, "_tensor", None)
+
+    @property
+    def ids(self) -> NDArray[np.int64] | None:
+        """The token ids as a read-only array, None if every token is meant."""
+        return self._ids
+
+    def _as_tensor(self) -> torch.Tensor:
+        tensor = self._tensor
+        if tensor is None:
+            import torch
+
+            tensor = torch.tensor(self._ids, dtype=torch.int64)
+            object.__setattr__(self, "_tensor", tensor)
+        return tensor
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = self._ids, other._ids
+        return mine is theirs or (mine is not None and theirs is not None and np.array_equal(mine, theirs))
+
+    def __hash__(self) -> int:
+        return hash((type(self), None if self._ids is None else self._ids.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(tokens={None if self._ids is None else self._ids.tolist()})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._ids,)
+
+
+class Write(_TokenInstruction):
+    """Append this sequence of tokens without sampling: nothing else is possible.
+
+    >>> Write([3, 5]).tokens
+    tensor([3, 5])
+    """
+
+    __slots__ = ()
+    _ids: NDArray[np.int64]
+
+    def __init__(self, tokens: Sequence[int] | NDArray[Any] | torch.Tensor) -> None:
+        if tokens is None:
+            raise TypeError("Write needs the tokens to write")
+        super().__init__(tokens)
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """The sequence, 1-D int64."""
+        return self._as_tensor()
+
+
+class Generate(_TokenInstruction):
+    """Sample one of these tokens; ``None`` allows every token.
+
+    >>> Generate([7, 8]).tokens, Generate(None).tokens
+    (tensor([7, 8]), None)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, tokens: Sequence[int] | NDArray[Any] | torch.Tensor | None) -> None:
+        super().__init__(tokens)
+
+    @property
+    def tokens(self) -> torch.Tensor | None:
+        """The allowed ids, 1-D int64, or None."""
+        return None if self._ids is None else self._as_tensor()
+
+
+Instruction: TypeAlias = Write | Generate
+
+
+def _host_ids(tokens: Any) -> NDArray[np.int64] | None:
+    if tokens is None:
+        return None
+    if hasattr(tokens, "detach"):
+        tokens = tokens.detach().cpu().numpy()
+    elif not isinstance(tokens, np.ndarray):
+        tokens = list(tokens) if isinstance(tokens, Iterable) else tokens
+    ids = np.array(tokens, dtype=np.int64)
+    if ids.ndim != 1:
+        raise ValueError(f"the tokens of an instruction are a flat sequence of ids, got {ids.ndim} dimensions")
+    ids.setflags(write=False)
+    return ids
+
+
+@runtime_checkable
+class Guide(Protocol):
+    """What a processor asks of a guide.  The state is passed in and out; a guide is never changed by a call."""
+
+    initial_state: Any
+
+    def get_next_instruction(self, state: Any) -> Instruction:
+        """What may follow in `state`."""
+        ...
+
+    def get_next_state(self, state: Any, token_id: int) -> Any:
+        """The state after a token."""
+        ...
+
+    def is_final_state(self, state: Any) -> bool:
+        """May the text end in `state`?"""
+        ...
+
+    def copy(self) -> Guide:
+        """A guide that may be used independently of this one."""
+        ...
+
+
+class StopAtEOSGuide:
+    """Any text: state 0 allows every token, state 1 follows an EOS token."""
+
+    final_state: Final = 1
+    start_state: Final = 0
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Take the EOS ids of `tokenizer`: a tokenizer, a `Vocabulary`, or anything with an ``eos_token_id``."""
+        self.eos_token_ids: tuple[int, ...] = _eos_ids(tokenizer)
+        self.eos_token_id: int = self.eos_token_ids[0]
+        self.initial_state: int = self.start_state
+
+    def get_next_instruction(self, state: int) -> Instruction:
+        """`Generate` of everything, and an EOS token to write in the final state."""
+        return Write([self.eos_token_id]) if self.is_final_state(state) else Generate(None)
+
+    def get_next_state(self, state: int, token_id: int) -> int:
+        """The final state from the first EOS token on."""
+        return self.final_state if state == self.final_state or int(token_id) in self.eos_token_ids else self.start_state
+
+    def is_final_state(self, state: int) -> bool:
+        """Was there an EOS token?"""
+        return state == self.final_state
+
+    def copy(self) -> StopAtEOSGuide:
+        """Itself: a guide has no state."""
+        return self
+
+
+def _eos_ids(tokenizer: Any) -> tuple[int, ...]:
+    if not isinstance(tokenizer, Vocabulary):
+        given = getattr(tokenizer, "eos_token_id", None)
+        ids = [given] if isinstance(given, (int, np.integer)) else list(given or ())
+        if ids:
+            return tuple(int(i) for i in ids)
+    return as_vocabulary(tokenizer).eos_token_ids
+
+
+class AutomatonGuide:
+    """Any `TokenAutomaton` as a guide.
+
+    State ``s`` of the guide is state ``s + 2`` of the automaton, so that -1 stands for its FINISHED state.
+
+    >>> import outlines_core as oc
+    >>> vocabulary = oc.Vocabulary(3, {"a": [0], "b": [1], "c": [2]})
+    >>> guide = AutomatonGuide(oc.compile_regex("ab(a|c)", vocabulary))
+    >>> guide.get_next_instruction(guide.initial_state)
+    Write(tokens=[0, 1])
+    """
+
+    shortest_write = 2
+    """Fewest forced tokens that are worth a `Write`; a single one is a `Generate` of one id."""
+
+    def __init__(self, automaton: TokenAutomaton) -> None:
+        self.automaton = automaton
+        self.initial_state: int = automaton.initial_state - (FINISHED + 1)
+
+    def _inside(self, state: int) -> int:
+        return FINISHED if state < 0 else int(state) + (FINISHED + 1)
+
+    def _outside(self, state: int) -> int:
+        return FINAL_STATE if state in (DEAD, FINISHED) else state - (FINISHED + 1)
+
+    def get_next_instruction(self, state: int) -> Instruction:
+        """What may follow: all forced tokens at once if there are several, else the allowed ids (EOS included)."""
+        if state < 0:
+            return Write([self.automaton.vocabulary.get_eos_token_id()])
+        inside = self._inside(state)
+        forced = self.automaton.forced_tokens(inside)
+        if len(forced) >= self.shortest_write:
+            return Write(forced)
+        ids = self._allowed(inside)
+        if not len(set(ids.tolist()).difference(self.automaton.vocabulary.eos_token_ids)):
+            return Write([self.automaton.vocabulary.get_eos_token_id()])
+        return Generate(ids)
+
+    def _allowed(self, inside: int) -> NDArray[np.int64]:
+        words = allocate_bitmask(1, self.automaton.vocabulary)
+        self.automaton.fill_mask(inside, words[0])
+        return unpack_ids(words[0])
+
+    def get_next_state(self, state: int, token_id: int) -> int:
+        """The state after a token; -1 after an EOS token, after one that is not allowed, and from -1 on."""
+        return self._outside(self.automaton.next_state(self._inside(state), int(token_id)))
+
+    def is_final_state(self, state: int) -> bool:
+        """May the text end in `state`?"""
+        return self.automaton.is_accepting(self._inside(state))
+
+    def get_index_dict(self) -> dict[int, dict[int, int]]:
+        """Every edge: state -> {token id: next state}.  Visits the whole automaton, which must be finite.
+
+        An accepting state with edges has EOS edges to itself as well; a state without edges has no entry.
+        """
+        edges: dict[int, dict[int, int]] = {}
+        eos = set(self.automaton.vocabulary.eos_token_ids)
+        order = [self.initial_state]
+        known = set(order)
+        for state in order:
+            inside = self._inside(state)
+            ids = self._allowed(inside).tolist()
+            row = {t: state if t in eos else self._outside(self.automaton.next_state(inside, t)) for t in ids}
+            if not eos.issuperset(row):
+                edges[state] = row
+            for target in row.values():
+                if target not in known:
+                    known.add(target)
+                    order.append(target)
+        return edges
+
+    def copy(self) -> AutomatonGuide:
+        """Itself: a guide has no state."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.automaton!r})"
+
+
+class RegexGuide(AutomatonGuide):
+    """The guide of a regular expression, matched as a whole.
+
+    >>> import outlines_core as oc
+    >>> guide = RegexGuide.from_regex("a[ab]", oc.Vocabulary(2, {"a": [0], "b": [1]}))
+    >>> state = guide.get_next_state(guide.initial_state, 0)
+    >>> guide.get_next_instruction(state)
+    Generate(tokens=[0, 1])
+    """
+
+    @classmethod
+    def from_regex(
+        cls,
+        regex_string: str,
+        tokenizer: Any,
+        _create_states_mapping: Any = None,
+        device: Any = None,
+        regex_parser: Any = None,
+        frozen_tokens: Iterable[str] = (),
+    ) -> RegexGuide:
+        """The guide of a pattern.
+
+        Args:
+            regex_string: a pattern in Python's syntax.
+            tokenizer: a tokenizer or a `Vocabulary`.
+            _create_states_mapping, device, regex_parser, frozen_tokens: taken for compatibility, without effect: the
+                pattern is compiled here, states are made as they are visited, and ``tokens`` are host tensors.
+
+        Raises:
+            ConstraintSyntaxError, UnsupportedFeatureError: the pattern.
+            UnsatisfiableError: nothing matches, or nothing that the vocabulary can spell.
+        """
+        from outlines_core import compile_regex
+
+        return cls(compile_regex(regex_string, as_vocabulary(tokenizer)))
+
+    @classmethod
+    def from_interegular_fsm(
+        cls,
+        interegular_fsm: FSM,
+        tokenizer: Any,
+        _create_states_mapping_from_fsm: Any = None,
+        device: Any = None,
+        frozen_tokens: Iterable[str] = (),
+    ) -> RegexGuide:
+        """The guide of a finite-state machine of the `interegular` package.  Other arguments: see `from_regex`."""
+        from outlines_core import Index
+
+        return cls(Index.from_fsm(interegular_fsm, as_vocabulary(tokenizer)))
+
+    @property
+    def states_to_token_maps(self) -> StateMaps:
+        """The transitions, under the name and with the methods that older code uses."""
+        return StateMaps(self)
+
+
+class StateMaps:
+    """The transitions of an `AutomatonGuide`, in its state numbers."""
+
+    def __init__(self, guide: AutomatonGuide) -> None:
+        self._guide = guide
+
+    def get_transitions(self) -> dict[int, dict[int, int]]:
+        """See `AutomatonGuide.get_index_dict`."""
+        return self._guide.get_index_dict()
+
+    def get_allowed_tokens(self, state: int) -> list[int] | None:
+        """The allowed ids of a state."""
+        ids = self._guide.get_next_instruction(state).ids if state < 0 else self._guide._allowed(state + 2)
+        return None if ids is None else ids.tolist()
+
+    def get_next_state(self, state: int, token_id: int) -> int | None:
+        """The state after a token, None if there is none."""
+        target = self._guide.get_next_state(state, token_id)
+        return None if target == FINAL_STATE else target
+
+    def is_final_state(self, state: int) -> bool:
+        """May the text end in `state`?"""
+        return self._guide.is_final_state(state)
+
+    def get_initial_state(self) -> int:
+        """The state before the first token."""
+        return self._guide.initial_state
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.get_transitions())
+
+
+def cached_create_states_mapping(
+    regex_string: str, tokenizer: Any, *_args: Any, **_kwargs: Any
+) -> tuple[Index, set[int], set[int]]:
+    """The index of a pattern, the ids of empty tokens (none is ever allowed), and the accepting states.
+
+    The last 64 results are kept, by the pattern and the content of the vocabulary.
+    """
+    vocabulary = as_vocabulary(tokenizer)
+    return _states_mapping(regex_string, _ByContent(vocabulary))
+
+
+class _ByContent:
+    """A vocabulary as a dictionary key."""
+
+    __slots__ = ("vocabulary",)
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary.snapshot()
+
+    def __hash__(self) -> int:
+        return hash(self.vocabulary.fingerprint)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByContent) and self.vocabulary.fingerprint == other.vocabulary.fingerprint
+
+
+@functools.lru_cache(maxsize=64)
+def _states_mapping(regex_string: str, key: _ByContent) -> tuple[Index, set[int], set[int]]:
+    from outlines_core import Index
+
+    index = Index(regex_string, key.vocabulary)
+    return index, set(), index.get_final_states()

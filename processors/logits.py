@@ -1,0 +1,481 @@
+"""Logits processors for ``model.generate(..., logits_processor=[...])``: every token that a guide forbids gets -inf.
+
+    >>> import outlines_core as oc, torch
+    >>> vocabulary = oc.Vocabulary(3, {"a": [0], "b": [1], "c": [2]})
+    >>> processor = GuideLogitsProcessor(vocabulary, oc.compile_regex("ab+", vocabulary))
+    >>> prompt = torch.tensor([[2, 2]])
+    >>> processor(prompt, torch.zeros(1, 4))
+    tensor([[0., -inf, -inf, -inf]])
+    >>> processor(torch.tensor([[2, 2, 0, 1]])[:, :3], torch.zeros(1, 4))
+    tensor([[-inf, 0., -inf, -inf]])
+
+**Rows.** A processor sees nothing but the ids of each row. A row continues the row of its block that equals its ids but
+for the last one and that the processor has seen since the last start. If some row continues none, a new call of
+``generate`` has begun, and the whole of each row is its prompt. So beams may swap places, drafts may be thrown away,
+and a processor may be used again without more ado. One thing cannot be told apart: a prompt that is what the *previous*
+call saw (its prompt, or that and the beginning of its output, but for the last token of the whole output) and exactly
+one more token goes on with that text: right if it is to be finished, wrong if it is meant as a new prompt. `reset`
+makes the next call a start whatever it says.
+
+**Ends.** After EOS, and after a token that the mask had forbidden (another processor forced it, or a beam search had to
+fill up a beam), a row is given its EOS ids and nothing else: it never raises and is never without a token.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import sys
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor
+from transformers.generation import candidate_generator
+
+import outlines_core as oc
+from outlines_core.bitmask import unpack_ids
+from outlines_core.errors import GuideError, TokenRejectedError
+from outlines_core.types import DEAD, FINISHED
+from outlines_core.vocabulary import Vocabulary
+from processors._continuous import install_guard, refuse_continuous_batching
+from processors._rows import RowTracker, Step
+from processors._sources import Marker, Source, source_of
+from processors.guide import AutomatonGuide
+from processors.masking import MaskBuffer, apply_mask
+from processors.tokenizers import vocabulary_from
+
+__all__ = ["GuideLogitsProcessor", "OutlinesLogitsProcessor", "RegexLogitsProcessor"]
+
+_LIBRARIES = ("jax", "mlx", "numpy", "tensorflow", "torch")
+
+_FLOOR = -1e4
+"""The logit of an EOS id where other processors left an ended row nothing: finite in every format, and after scaling."""
+
+
+class OutlinesLogitsProcessor(LogitsProcessor):
+    """The shared base: takes the arrays of any library in one or two dimensions, and gives back what it was given.
+
+    A subclass implements `process_logits` for torch tensors in two dimensions.
+    """
+
+    def __init__(self, tensor_library_name: str = "torch") -> None:
+        """Check the name of the library whose arrays will come; which ones do come is seen from the arrays.
+
+        Raises:
+            NotImplementedError: an unknown library.
+        """
+        if tensor_library_name not in _LIBRARIES:
+            raise NotImplementedError(
+                f"Library {tensor_library_name!r} is not supported: it must be one of {', '.join(_LIBRARIES)}"
+            )
+        self.tensor_library_name = tensor_library_name
+
+    @abstractmethod
+    def process_logits(self, input_ids: torch.LongTensor, logits: torch.Tensor) -> torch.Tensor:
+        """The processed logits, as a new tensor.
+
+        Args:
+            input_ids: (n_rows, n) int64, prompt and generated ids.   logits: (n_rows, n_columns), not written to.
+        """
+
+    def reset(self) -> None:
+        """Forget what was seen: the next call begins a new text."""
+
+    @torch.no_grad()
+    def __call__(self, input_ids: Any, scores: Any) -> Any:  # type: ignore[override]
+        """The processed scores, of the type and shape of `scores`.
+
+        Args:
+            input_ids: (n_rows, n) or (n,), ids of prompt and generated text: torch, numpy, mlx, jax, tensorflow or
+                nested lists.
+            scores: (n_rows, n_columns) or (n_columns,), likewise.
+
+        Raises:
+            TypeError: arrays of an unknown library.
+            ValueError: the shapes do not fit together.
+        """
+        ids, logits = _to_torch(input_ids), _to_torch(scores)
+        if ids.dtype != torch.int64:
+            if ids.dtype.is_floating_point and ids.numel():
+                raise TypeError(f"input_ids must be integers, not {ids.dtype}")
+            ids = ids.to(torch.int64)
+        if ids.ndim == 1 and logits.ndim == 2 and logits.shape[0] == 1:  # what mlx passes
+            ids = ids[None]
+        if ids.ndim != logits.ndim or logits.ndim not in (1, 2) or ids.shape[:-1] != logits.shape[:-1]:
+            raise ValueError(
+                f"input_ids {tuple(ids.shape)} and logits {tuple(logits.shape)} must both have one dimension, or two "
+                "with as many rows"
+            )
+        if logits.ndim == 1:
+            return _like(scores, self.process_logits(ids[None], logits[None])[0])  # type: ignore[arg-type]
+        return _like(scores, self.process_logits(ids, logits))  # type: ignore[arg-type]
+
+    @property
+    def supports_continuous_batching(self) -> NoReturn:  # type: ignore[override]
+        """Raises: continuous batching shows a processor the last id of each row alone, and in no fixed order."""
+        refuse_continuous_batching()
+
+
+install_guard(OutlinesLogitsProcessor)
+
+
+class GuideLogitsProcessor(OutlinesLogitsProcessor):
+    """Make every row obey a guide.
+
+    Args:
+        tokenizer: the tokenizer or `Vocabulary` of the model; None if the guides are token automata.
+        guide: a `TokenAutomaton`, an object with the protocol of `processors.guide.Guide`, or a sequence of G of them:
+            row r of R then obeys guide ``r * G // R`` (with beams or `num_return_sequences`, one guide a prompt).
+        tensor_library_name: as in `OutlinesLogitsProcessor`.
+        eos_token_ids: the ids that end a text; default: those of the automaton's vocabulary, or of the tokenizer.
+        start_after: rows are free until this has been generated: a token id, a special token's name, or a text such as
+            ``"</think>"``. A text may be spelled by any tokens, as long as it ends with one: while a row is free,
+            tokens that would run over its end are masked. An EOS in a free row ends it, unconstrained.
+        max_new_tokens: how many tokens a call may generate; the text is closed in time: a token is allowed only if the
+            text can be ended within what is left after it. EOS is not counted, so a text may end with the last token.
+        on_violation: what a row does when it was given a token that the mask had forbidden (padding excepted): "eos"
+            ends it and counts it in `violations`, "raise" raises. Beam searches do so in correct runs.
+
+    Attributes:
+        violations: forbidden tokens seen, since the processor was made or `reset`.
+
+    Raises:
+        TypeError: a guide of no known kind.
+        ValueError: arguments that do not fit together; see also `VocabularyError`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        guide: Any,
+        tensor_library_name: str = "torch",
+        *,
+        eos_token_ids: int | Sequence[int] | None = None,
+        start_after: int | str | bytes | None = None,
+        max_new_tokens: int | None = None,
+        on_violation: Literal["eos", "raise"] = "eos",
+    ) -> None:
+        super().__init__(tensor_library_name)
+        if on_violation not in ("eos", "raise"):
+            raise ValueError(f'on_violation must be "eos" or "raise", not {on_violation!r}')
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
+        self.tokenizer, self.guide = tokenizer, guide
+        self.max_new_tokens, self.on_violation, self.start_after = max_new_tokens, on_violation, start_after
+        self.guides = tuple(guide) if isinstance(guide, (list, tuple)) else (guide,)
+        if not self.guides:
+            raise ValueError("at least one guide is needed")
+        eos = None if eos_token_ids is None else tuple(np.atleast_1d(np.asarray(eos_token_ids)).tolist())
+        if eos is not None and (not eos or not all(isinstance(i, int) and i >= 0 for i in eos)):
+            raise ValueError(f"eos_token_ids must be token ids, not {eos_token_ids!r}")
+        vocabulary = self._check_vocabularies()
+        marker = None
+        if start_after is not None:
+            if vocabulary is None and tokenizer is not None:
+                vocabulary = vocabulary_from(tokenizer)
+            marker = Marker(start_after, vocabulary)
+        default_eos = _eos_of(tokenizer)
+        self._sources: list[Source] = [
+            source_of(one, eos, default_eos, marker, max_new_tokens is not None) for one in self.guides
+        ]
+        pad = getattr(tokenizer, "pad_token_id", None)
+        self._pads = frozenset({int(pad)} if isinstance(pad, (int, np.integer)) else ())
+        self._least_columns = 0 if vocabulary is None else _text_columns(vocabulary, self._sources)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.violations = 0
+        self._rows = RowTracker()
+        self._buffer: MaskBuffer | None = None
+        self._buffer_key: tuple[int, int, torch.device] | None = None
+
+    def _check_vocabularies(self) -> Vocabulary | None:
+        """The vocabulary of the automata, which must be one and that of the tokenizer if this is a `Vocabulary`."""
+        automata = [g.automaton if isinstance(g, AutomatonGuide) else g for g in self.guides]
+        vocabularies = [a.vocabulary for a in automata if isinstance(a, oc.TokenAutomaton)]
+        if isinstance(self.tokenizer, Vocabulary):
+            vocabularies.append(self.tokenizer)
+        for other in vocabularies[1:]:
+            if other.fingerprint != vocabularies[0].fingerprint:
+                raise ValueError(
+                    f"the guides must be compiled against the vocabulary of the model: {vocabularies[0]!r} and {other!r}"
+                )
+        return vocabularies[0] if vocabularies else None
+
+    # -- copies ---------------------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget the rows seen and the violations: the next call begins a new text, whatever its ids."""
+        self._begin()
+
+    def copy(self) -> Any:
+        """A processor of the same kind for the same guides that has seen nothing."""
+        twin = copy.copy(self)
+        twin._begin()
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {"_rows", "_buffer", "_buffer_key", "violations"}
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.guide!r})"
+
+    # -- a step ---------------------------------------------------------------------------------------------------------
+
+    def process_logits(self, input_ids: torch.LongTensor, logits: torch.Tensor) -> torch.Tensor:
+        """See the class; one step of all rows.
+
+        Raises:
+            ValueError: rows that the guides cannot share equally; logits of another vocabulary.
+            GuideError: a row can go on, but other processors have set each token that its guide allows to -inf; or
+                `max_new_tokens` is too small for any text.
+            TokenRejectedError: a forbidden token, if `on_violation` is "raise".
+        """
+        n_rows, n_columns = logits.shape
+        n_guides = len(self._sources)
+        if n_rows % n_guides:
+            raise ValueError(f"{n_rows} rows cannot be shared equally by {n_guides} guides")
+        if n_rows == 0:
+            return logits.clone()
+        if n_columns < self._least_columns:
+            raise ValueError(
+                f"the vocabulary has ids up to {self._least_columns - 1}, the logits only {n_columns} columns: they "
+                "are of another model or tokenizer"
+            )
+        on_host = logits.device.type == "cpu"
+        barred = None if on_host else torch.isneginf(logits).any(dim=1)
+        together = barred if barred is not None and barred.device == input_ids.device else None
+        step = self._rows.match(input_ids, n_guides, together)
+        states = self._start_states(n_rows) if step.is_start else self._next_states(step)
+        buffer = self._mask_buffer(n_rows, n_columns, logits.device)
+        self._fill(states, step.n_generated, buffer.words)
+        is_open = np.ones(n_rows, dtype=np.uint8)
+        if on_host:
+            masked = apply_mask(logits, buffer, is_open)
+        elif any(step.flags) if barred is together else bool(torch.any(barred)):  # type: ignore[arg-type]
+            masked = apply_mask(logits, buffer, is_open)
+        else:  # nothing was barred before, so something is open: there is no need to wait for the answer
+            masked = apply_mask(logits, buffer)
+        if not is_open.all():
+            self._open(np.flatnonzero(is_open == 0).tolist(), states, buffer, masked)
+        self._rows.commit(states)
+        return masked
+
+    def _start_states(self, n_rows: int) -> list[Any]:
+        _refuse_other_tokenizers()
+        if self.max_new_tokens is not None:
+            for k, source in enumerate(self._sources):
+                if source.least() > self.max_new_tokens:
+                    raise GuideError(
+                        f"max_new_tokens={self.max_new_tokens} is too small: the shortest text of guide {k} takes "
+                        f"{source.least()} tokens" + (", start_after included" if source.marker else "")
+                    )
+        per_guide = n_rows // len(self._sources)
+        return [source.start for source in self._sources for _ in range(per_guide)]
+
+    def _next_states(self, step: Step) -> list[Any]:
+        per_guide = len(step.states) // len(self._sources)
+        states = []
+        for r, (state, token) in enumerate(zip(step.states, step.tokens, strict=True)):
+            if state not in (DEAD, FINISHED):
+                state = self._sources[r // per_guide].step(state, token)
+                if state == DEAD:
+                    state = self._violation(r, token, step.n_generated - 1)
+            states.append(state)
+        return states
+
+    def _violation(self, row: int, token: int, position: int) -> int:
+        if token in self._pads:  # another stopping criterion has ended the row
+            return FINISHED
+        self.violations += 1
+        if self.on_violation == "raise":
+            raise TokenRejectedError(
+                token,
+                position=position,
+                message=f"row {row}: token id {token}, generated at position {position}, was not allowed there",
+            )
+        return DEAD
+
+    def _mask_buffer(self, n_rows: int, n_columns: int, device: torch.device) -> MaskBuffer:
+        key = n_rows, max(n_columns, self._least_mask()), device
+        if self._buffer is None or self._buffer_key != key:
+            self._buffer, self._buffer_key = MaskBuffer(*key), key
+        return self._buffer
+
+    def _least_mask(self) -> int:
+        return max(source.size for source in self._sources)
+
+    def _fill(self, states: list[Any], n_generated: int, words: Any) -> None:
+        left = None if self.max_new_tokens is None else self.max_new_tokens - n_generated
+        per_guide = len(states) // len(self._sources)
+        automata, plain, rows = [], [], []
+        for r, state in enumerate(states):
+            source = self._sources[r // per_guide]
+            if source.automaton is not None:
+                automata.append(source.automaton)
+                plain.append(state if state != DEAD else FINISHED)
+                rows.append(r)
+            elif state in (DEAD, FINISHED):
+                source.fill_end(words[r])
+            elif not source.fill(state, left, words[r]):  # a forbidden token has used up the budget
+                states[r] = self._violation(r, -1, n_generated - 1)
+                source.fill_end(words[r])
+        if rows:
+            oc.fill_masks(automata, plain, words, rows)
+
+    def _open(self, closed: list[int], states: list[Any], buffer: MaskBuffer, masked: torch.Tensor) -> None:
+        """Rows in which nothing is left: an ended row gets its EOS ids, a live one raises."""
+        per_guide = len(states) // len(self._sources)
+        for r in closed:
+            source, state = self._sources[r // per_guide], states[r]
+            if state in (DEAD, FINISHED):
+                ends = [i for i in source.eos_ids if i < masked.shape[1]]
+                masked[r, ends or [0]] = _FLOOR
+                continue
+            ids = unpack_ids(buffer.words[r])
+            raise GuideError(
+                f"row {r}: the guide allows {_listed(ids[ids < masked.shape[1]].tolist())} here, and the logits of "
+                f"all of them were -inf already: another processor (min_new_tokens, suppress_tokens, bad_words_ids "
+                f"...) contradicts the constraint ({_explained(source, state)})"
+            )
+
+
+class RegexLogitsProcessor(GuideLogitsProcessor):
+    """Make every row match a regular expression as a whole.  Arguments: see `GuideLogitsProcessor`."""
+
+    def __init__(
+        self,
+        regex_string: str,
+        tokenizer: Any,
+        tensor_library_name: str = "torch",
+        *,
+        eos_token_ids: int | Sequence[int] | None = None,
+        start_after: int | str | bytes | None = None,
+        max_new_tokens: int | None = None,
+        on_violation: Literal["eos", "raise"] = "eos",
+    ) -> None:
+        vocabulary = vocabulary_from(tokenizer, eos_token_ids=eos_token_ids)
+        super().__init__(
+            vocabulary,
+            oc.compile_regex(regex_string, vocabulary),
+            tensor_library_name,
+            start_after=start_after,
+            max_new_tokens=max_new_tokens,
+            on_violation=on_violation,
+        )
+        pad = getattr(tokenizer, "pad_token_id", None)
+        self._pads = frozenset({int(pad)} if isinstance(pad, (int, np.integer)) else ())
+        self.tokenizer = tokenizer
+        self.regex_string = regex_string
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.regex_string!r})"
+
+
+def _eos_of(tokenizer: Any) -> Sequence[int] | None:
+    if tokenizer is None:
+        return None
+    if isinstance(tokenizer, Vocabulary):
+        return tokenizer.eos_token_ids
+    given = getattr(tokenizer, "eos_token_id", None)
+    if isinstance(given, (int, np.integer)):
+        return (int(given),)
+    return tuple(given) if given else vocabulary_from(tokenizer).eos_token_ids
+
+
+def _text_columns(vocabulary: Vocabulary, sources: Sequence[Source]) -> int:
+    """1 + the largest id that is text or ends it: what the logits must have columns for."""
+    table = vocabulary.table
+    text = np.flatnonzero(np.diff(table.indptr))
+    largest = int(text[-1]) if len(text) else -1
+    return 1 + max(largest, *(i for source in sources for i in source.eos_ids))
+
+
+_OTHER_TOKENIZERS = tuple(
+    getattr(candidate_generator, name).get_candidates.__code__
+    for name in ("AssistedCandidateGeneratorDifferentTokenizers", "UniversalSpeculativeDecodingGenerator")
+    if hasattr(candidate_generator, name)
+)
+
+
+def _refuse_other_tokenizers() -> None:
+    """Raise if an assistant with its own tokenizer is calling: its ids mean nothing here.
+
+    Such an assistant is handed the processors of the main model. Only the stack tells who calls.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in _OTHER_TOKENIZERS:
+            raise NotImplementedError(
+                "an assistant model with another tokenizer passes its own token ids to the logits processors of the "
+                "main model, which cannot work: use an assistant with the same tokenizer, or prompt lookup"
+            )
+        frame = frame.f_back  # type: ignore[assignment]
+
+
+def _explained(source: Source, state: Any) -> str:
+    return "a free row" if type(state) is int and state < 0 else source.explain(state)
+
+
+def _listed(ids: list[int]) -> str:
+    shown = ", ".join(map(str, ids[:5]))
+    return f"only token id {shown}" if len(ids) == 1 else f"{len(ids)} token ids ({shown}{', ...' * (len(ids) > 5)})"
+
+
+# -- arrays of other libraries -----------------------------------------------------------------------------------------
+
+
+def _library(array: Any) -> str:
+    return type(array).__module__.partition(".")[0]
+
+
+def _to_torch(array: Any) -> torch.Tensor:
+    if isinstance(array, torch.Tensor):
+        return array
+    if isinstance(array, np.ndarray):
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+    if isinstance(array, (list, tuple)):
+        if array and not all(isinstance(row, (int, float, np.number)) for row in array):
+            return torch.stack([_to_torch(row) for row in array])
+        is_integer = not any(isinstance(x, (float, np.floating)) for x in array)
+        return torch.tensor(array, dtype=torch.int64 if is_integer else torch.float32)
+    if _library(array) in ("jax", "jaxlib", "mlx", "tensorflow"):
+        return torch.from_numpy(np.array(array))
+    raise TypeError(
+        f"input_ids and logits must be arrays of {', '.join(_LIBRARIES)}, or lists; not {type(array).__name__}"
+    )
+
+
+def _like(given: Any, result: torch.Tensor) -> Any:
+    """`result` as an array of the library of `given`."""
+    if isinstance(given, torch.Tensor):
+        return result
+    if isinstance(given, np.ndarray):
+        return result.numpy()
+    if isinstance(given, (list, tuple)):
+        rows = result.tolist()
+        return _nested(given, rows)
+    library = _library(given)
+    if library == "mlx":
+        return importlib.import_module("mlx.core").array(result.numpy())
+    if library == "tensorflow":
+        return importlib.import_module("tensorflow").convert_to_tensor(result.numpy())
+    return importlib.import_module("jax.numpy").asarray(result.numpy())
+
+
+def _nested(given: Any, values: list[Any]) -> Any:
+    """Nested lists of values with the types (list, tuple, array) of `given`."""
+    if given and not isinstance(given[0], (int, float, np.number)):
+        values = [
+            _like(one, torch.tensor(row)) if not isinstance(one, (list, tuple)) else _nested(one, row)
+            for one, row in zip(given, values, strict=True)
+        ]
+    return type(given)(values)

@@ -1,0 +1,132 @@
+"""Packed masks applied to logits: one pass that copies what is allowed and writes -inf elsewhere.
+
+On the CPU a numba kernel reads the packed words. On other devices the words go over asynchronously from pinned memory
+and are unpacked there. The logits given are never written to: `output_logits` and prompt lookup share that tensor.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from outlines_core.bitmask import n_words
+
+__all__ = ["MaskBuffer", "apply_mask"]
+
+_PATTERNS: dict[torch.dtype, tuple[torch.dtype, np.signedinteger[Any]]] = {
+    torch.float16: (torch.int16, np.int16(-1024)),  # 0xFC00
+    torch.bfloat16: (torch.int16, np.int16(-128)),  # 0xFF80
+    torch.float32: (torch.int32, np.int32(-8388608)),  # 0xFF800000
+    torch.float64: (torch.int64, np.int64(-4503599627370496)),  # 0xFFF0000000000000
+}
+"""Float dtype -> the integer dtype of its bit patterns, and the pattern of -inf."""
+
+_PARALLEL_BYTES = 8 * 2**20
+"""Logits of this size and more are shared out to threads; below, starting them costs what they save."""
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+class MaskBuffer:
+    """Room for the masks of one step, reused from step to step; pinned if the masks go to a CUDA device.
+
+    Attributes:
+        words: (n_rows, n_words) int32, zeroed once.
+    """
+
+    def __init__(self, n_rows: int, n_columns: int, device: torch.device) -> None:
+        pinned = device.type == "cuda"
+        self._tensor = torch.zeros((n_rows, n_words(n_columns)), dtype=torch.int32, pin_memory=pinned)
+        self.words: NDArray[np.int32] = self._tensor.numpy()
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """The words on a device; the copy may still be under way, in stream order."""
+        return self._tensor.to(device, non_blocking=True)
+
+
+def apply_mask(
+    scores: torch.Tensor, mask: MaskBuffer | NDArray[Any], out_open: NDArray[np.uint8] | None = None
+) -> torch.Tensor:
+    """`scores` with -inf wherever the mask has no bit, as a new tensor.
+
+    Args:
+        scores: (n_rows, n_columns) float16, bfloat16, float32 or float64, on any device; not written to.
+        mask: (n_rows, n_words) int32 or uint32; columns past the mask become -inf.
+        out_open: (n_rows,), set to 1 where an allowed column is not -inf, else to 0. On other devices than the CPU
+            this waits for the result.
+
+    Raises:
+        TypeError: `scores` are no floats of these formats.
+        ValueError: the shapes do not fit together.
+
+    >>> apply_mask(torch.tensor([[1.0, 2.0, 3.0]]), np.array([[0b101]], dtype=np.int32))
+    tensor([[1., -inf, 3.]])
+    """
+    words = mask.words if isinstance(mask, MaskBuffer) else mask
+    if scores.ndim != 2 or words.ndim != 2 or scores.shape[0] != words.shape[0]:
+        raise ValueError(f"logits {tuple(scores.shape)} and masks {words.shape} must be two-dimensional, row by row")
+    if scores.dtype not in _PATTERNS:
+        raise TypeError(f"logits must be float16, bfloat16, float32 or float64, not {scores.dtype}")
+    scores = scores.detach()
+    if scores.device.type == "cpu":
+        return _apply_on_host(scores, words, out_open)
+    there = mask.on(scores.device) if isinstance(mask, MaskBuffer) else torch.from_numpy(words).to(scores.device)
+    masked = apply_on_device(scores, there)
+    if out_open is not None:
+        out_open[:] = torch.isneginf(masked).all(dim=1).logical_not_().cpu().numpy()
+    return masked
+
+
+def _apply_on_host(scores: torch.Tensor, words: NDArray[Any], out_open: NDArray[np.uint8] | None) -> torch.Tensor:
+    from outlines_core.kernels.masking import apply_masks
+
+    integer, minus_infinity = _PATTERNS[scores.dtype]
+    if not scores.is_contiguous():
+        scores = scores.contiguous()
+    masked = torch.empty_like(scores)
+    n_rows = scores.shape[0]
+    is_open = np.empty(n_rows, dtype=np.uint8) if out_open is None else out_open
+    patterns, target = scores.view(integer).numpy(), masked.view(integer).numpy()
+    words = np.ascontiguousarray(words).view(np.uint32)
+    n_threads = min(n_rows, torch.get_num_threads())
+    if n_threads == 1 or scores.numel() * scores.element_size() < _PARALLEL_BYTES:
+        apply_masks(patterns, words, minus_infinity, 0, n_rows, target, is_open)
+    else:
+        cuts = [n_rows * k // n_threads for k in range(n_threads + 1)]
+        parts = [
+            _pool(n_threads - 1).submit(apply_masks, patterns, words, minus_infinity, begin, end, target, is_open)
+            for begin, end in zip(cuts[1:-1], cuts[2:], strict=True)
+        ]
+        apply_masks(patterns, words, minus_infinity, 0, cuts[1], target, is_open)
+        for part in parts:
+            part.result()
+    return masked
+
+
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    if n_threads not in _pools:
+        _pools[n_threads] = ThreadPoolExecutor(n_threads, thread_name_prefix="apply-mask")
+    return _pools[n_threads]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
+
+
+def apply_on_device(scores: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """`apply_mask` in torch operations, for any device.
+
+    Args:
+        scores: (n_rows, n_columns) of floats.   words: (n_rows, n_words) int32 on the same device.
+    """
+    n_columns = scores.shape[1]
+    shifts = torch.arange(32, dtype=torch.int32, device=words.device)
+    bits = ((words.unsqueeze(-1) >> shifts) & 1).flatten(1)[:, :n_columns].bool()
+    if bits.shape[1] < n_columns:
+        bits = torch.nn.functional.pad(bits, (0, n_columns - bits.shape[1]))
+    return torch.where(bits, scores, float("-inf"))
