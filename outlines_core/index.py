@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from outlines_core.bitmask import checked_words
 from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
-from outlines_core.kernels.dfa import advance, fill_sparse, mask_to_ids
+from outlines_core.kernels.dfa import LANES, advance, fill_sparse, mask_to_ids, walk_lanes
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.dfa import LazyDfa
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE, StateId, TokenAutomaton, TokenId
@@ -56,6 +56,7 @@ class _Core:
         self.eos = frozenset(table.eos_ids.tolist())
         trie = table.trie
         self.trie, self.duplicates = (trie.info, trie.end, trie.token), trie.duplicates
+        self.packed = trie.packed
         self._path = np.zeros(trie.max_depth + 2, dtype=np.int32)
         self.single = np.zeros(256, dtype=np.bool_)
         self.single[table.data[table.indptr[:-1][np.diff(table.indptr) == 1]]] = True
@@ -143,9 +144,9 @@ class _Core:
         """The distinct states that single tokens lead to (the lock must be held)."""
         known = self._targets.get(state)
         if known is None:
-            scratch = np.zeros(self.n_words, dtype=np.uint32)
+            scratch = np.zeros(self.n_words + 1, dtype=np.uint32)
             self._path[0] = state
-            known = self._targets[state] = self.dfa.walk(self.trie, self._path, scratch, collect=True)
+            known = self._targets[state] = self.dfa.walk(self.packed, self._path, scratch, collect=True)
         if live_only and self.filtered:
             return known[[self.token_live(t) for t in known.tolist()]]
         return known
@@ -160,20 +161,13 @@ class _Core:
                 return known
             if not FIRST_STATE <= state < self.dfa.n_states:
                 raise ValueError(f"{state} is not a state of this automaton")
-            words = np.zeros(self.n_words, dtype=np.uint32)
-            self._walk(state, words)
-            return self._finish_mask(state, words)
-
-    def mask_and_targets(self, state: int) -> NDArray[np.int32]:
-        """Make the mask and return the distinct states that its tokens lead to, by one walk where one will do."""
-        if self.filtered or state in self.masks:
-            self.mask(state)
-            return self.targets(state)
-        words = np.zeros(self.n_words, dtype=np.uint32)
-        self._path[0] = state
-        targets = self.dfa.walk(self.trie, self._path, words, collect=True)
-        self._finish_mask(state, words)
-        return targets
+            words = np.zeros(self.n_words + 1, dtype=np.uint32)
+            if self.filtered:  # two walks: where do tokens lead, and which of that is live
+                for target in self.targets(state, live_only=False).tolist():
+                    self.token_live(target)
+            self._path[0] = state
+            self.dfa.walk(self.packed, self._path, words, filtered=self.filtered)
+            return self._finish_mask(state, words[: self.n_words])
 
     def _finish_mask(self, state: int, words: NDArray[np.uint32]) -> NDArray[np.int32]:
         self._add_duplicates(words)
@@ -183,12 +177,39 @@ class _Core:
         self._keep(state, stored)
         return stored
 
-    def _walk(self, state: int, words: NDArray[np.uint32]) -> None:
-        if self.filtered:  # two walks: where do tokens lead, and which of that is live
-            for target in self.targets(state, live_only=False).tolist():
-                self.token_live(target)
-        self._path[0] = state
-        self.dfa.walk(self.trie, self._path, words, filtered=self.filtered)
+    def all_states(self) -> list[int]:
+        """Every state that tokens can reach from the start, in order of discovery; all transitions are known then."""
+        order, known = [self.dfa.start], {self.dfa.start}
+        with self.lock:
+            self.dfa.expand_everything()
+            if self.filtered:
+                for state in order:
+                    for target in self.targets(state).tolist():
+                        if target not in known:
+                            known.add(target)
+                            order.append(target)
+                return order
+            for state in order:  # each byte is a token
+                for target in np.unique(self.dfa.delta[state]).tolist():
+                    if target >= FIRST_STATE and target not in known:
+                        known.add(target)
+                        order.append(target)
+        return order
+
+    def build_masks(self, states: list[int]) -> None:
+        """Masks of at most LANES states whose transitions are all known.  Walks of several threads run side by side."""
+        if self.filtered:
+            for state in states:
+                self.mask(state)
+            return
+        path = np.zeros((self._path.shape[0], LANES), dtype=np.int32)
+        path[0, : len(states)] = states
+        lanes = np.zeros((self.n_words + 1, LANES), dtype=np.uint32)
+        walk_lanes(self.packed, self.dfa.byte_class, self.dfa.delta, path, lanes)
+        masks = np.ascontiguousarray(lanes[: self.n_words].T)
+        with self.lock:
+            for state, words in zip(states, masks, strict=False):
+                self._finish_mask(state, words)
 
     def _add_duplicates(self, words: NDArray[np.uint32]) -> None:
         if len(self.duplicates):
@@ -309,15 +330,17 @@ class _Core:
             if not far:
                 return
             self._measure(state)
+            distances = {t: self._distance_or_bound(t) for t in targets}  # may make states
             near = np.zeros(self.dfa.allowed.shape[0], dtype=np.uint8)
-            for t in targets:
-                near[t] = self._distance_or_bound(t) <= budget - 1
-            words[:] = 0
+            near[[t for t, distance in distances.items() if distance <= budget - 1]] = 1
+            closing = np.zeros(self.n_words + 1, dtype=np.uint32)
             self._path[0] = state
-            self.dfa.walk(self.trie, self._path, words, allowed=near)
-            self._add_duplicates(words)
+            self.dfa.walk(self.packed, self._path, closing, allowed=near)
+            closing = closing[: self.n_words]
+            self._add_duplicates(closing)
             if self.dfa.accept[state]:
-                fill_ids(words, self.eos_ids)
+                fill_ids(closing, self.eos_ids)
+            words[: self.n_words] = closing
 
     def _distance_or_bound(self, state: int) -> int:
         """Exact if it was measured, else the number of bytes, which is not too small."""
@@ -553,17 +576,18 @@ class RegexAutomaton:
             progress: called now and then with (states done, states known).
         """
         core = self._core
-        order, known = [core.dfa.start], {core.dfa.start}
-        for done, state in enumerate(order):
-            with core.lock:
-                for target in core.mask_and_targets(state).tolist():
-                    if target not in known:
-                        known.add(target)
-                        order.append(target)
-            if progress is not None and done % 64 == 0:
-                progress(done, len(order))
-        if progress is not None:
-            progress(len(order), len(order))
+        states = [s for s in core.all_states() if s not in core.masks]
+        alike = {s: (core.dfa.delta[s] != DEAD).tobytes() for s in states}  # lanes that live and die together
+        states.sort(key=lambda s: alike[s])
+        chunks = [states[k : k + LANES] for k in range(0, len(states), LANES)]
+        if not chunks:
+            return
+        done = 0
+        with ThreadPoolExecutor(min(len(chunks), os.cpu_count() or 1)) as pool:
+            for chunk, _ in zip(chunks, pool.map(core.build_masks, chunks), strict=True):
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, len(states))
 
 
 def _shown(byte: int) -> str:
@@ -676,25 +700,14 @@ class Index(RegexAutomaton):
     def is_final_state(self, state: StateId) -> bool:
         return FIRST_STATE <= state < self.n_states and self.is_accepting(state)
 
-    def _reachable(self) -> list[StateId]:
-        order = [self.initial_state]
-        known = set(order)
-        for state in order:
-            with self._core.lock:
-                for target in self._core.targets(state).tolist():
-                    if target not in known:
-                        known.add(target)
-                        order.append(target)
-        return order
-
     def get_final_states(self) -> set[StateId]:
         """All accepting states that tokens can reach.  Visits the whole index."""
-        return {state for state in self._reachable() if self.is_accepting(state)}
+        return {state for state in self._core.all_states() if self.is_accepting(state)}
 
     def get_transitions(self) -> dict[StateId, dict[TokenId, StateId]]:
         """Every edge of the index; an accepting state has EOS edges to itself, as in the older package."""
         edges: dict[int, dict[int, int]] = {}
-        for state in self._reachable():
+        for state in self._core.all_states():
             eos = self._core.eos
             edges[state] = {
                 t: state if t in eos else self.next_state(state, t) for t in self._core.ids(state).tolist()

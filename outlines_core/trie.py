@@ -7,7 +7,7 @@ A token sits at the node that spells it; further ids with the same bytes are kep
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class TokenTrie(NamedTuple):
         token: (n,) int32; the id spelled by the path to the node, or -1.
         duplicates: (d, 2) int32; (id that stands in `token`, another id with the same bytes).
         max_depth: longest token, in bytes.
+        packed: (info, end, token) as `kernels.dfa.walk` likes them: info in 16 bits if the depth allows, and nodes
+            without a token have the id ``32 * n_words``.
     """
 
     info: NDArray[np.int32]
@@ -38,6 +40,7 @@ class TokenTrie(NamedTuple):
     token: NDArray[np.int32]
     duplicates: NDArray[np.int32]
     max_depth: int
+    packed: tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]
 
     @classmethod
     def of(cls, table: TokenTable) -> TokenTrie:
@@ -50,10 +53,23 @@ class TokenTrie(NamedTuple):
             if table.size >= 4096:
                 store.put(key, {name: getattr(trie, name) for name in ("info", "end", "token", "duplicates")})
             return trie
-        depth = arrays["info"] >> 8
-        return cls(
-            arrays["info"], arrays["end"], arrays["token"], arrays["duplicates"], int(depth.max(initial=0))
-        )
+        return cls._packed(table, *(arrays[name] for name in ("info", "end", "token", "duplicates")))
+
+    @classmethod
+    def _packed(
+        cls,
+        table: TokenTable,
+        info: NDArray[np.int32],
+        end: NDArray[np.int32],
+        token: NDArray[np.int32],
+        duplicates: NDArray[np.int32],
+    ) -> TokenTrie:
+        max_depth = int((info >> 8).max(initial=0))
+        narrow = info.astype(np.uint16) if max_depth < 256 else info
+        packed = narrow, end, np.where(token < 0, 32 * table.n_words, token).astype(np.int32)
+        for array in (info, end, token, duplicates, *packed):
+            array.setflags(write=False)
+        return cls(info, end, token, duplicates, max_depth, packed)
 
     @classmethod
     def build(cls, table: TokenTable) -> TokenTrie:
@@ -69,7 +85,4 @@ class TokenTrie(NamedTuple):
         starts = np.zeros(len(ordered) + 1, dtype=np.int64)
         np.cumsum(np.fromiter(map(len, ordered), dtype=np.int64, count=len(ordered)), out=starts[1:])
         flat = np.frombuffer(b"".join(ordered), dtype=np.uint8)
-        info, end, token, duplicates = build_trie(flat, starts, ids[order].astype(np.int32))
-        for array in (info, end, token, duplicates):
-            array.setflags(write=False)
-        return cls(info, end, token, duplicates, int(lengths.max(initial=0)))
+        return cls._packed(table, *build_trie(flat, starts, ids[order].astype(np.int32)))

@@ -65,7 +65,6 @@ class LazyDfa:
         self.accept = np.zeros(capacity, dtype=np.uint8)
         self.allowed = np.full(capacity, 2, dtype=np.uint8)
         self._seen = np.zeros(capacity, dtype=np.int32)
-        self._found = np.zeros(capacity, dtype=np.int32)
         self._indptr = np.zeros(capacity + 1, dtype=np.int64)
         self._pool = np.zeros(pool, dtype=np.int64)
         self._hashes = np.zeros(capacity, dtype=np.int64)
@@ -137,7 +136,6 @@ class LazyDfa:
             allowed[: self.allowed.shape[0]] = self.allowed
             self.allowed = allowed
             self._seen = _enlarged(self._seen, capacity)
-            self._found = _enlarged(self._found, capacity)
             self._indptr = _enlarged(self._indptr, capacity + 1)
             self._hashes = _enlarged(self._hashes, capacity)
             self._rehash(4 * capacity)
@@ -188,6 +186,17 @@ class LazyDfa:
         end = self.run(self.start, text)  # may replace the tables
         return bool(self.accept[end])
 
+    def expand_everything(self) -> None:
+        """Fill all rows of all states that bytes can reach (the lock must be held)."""
+        state = _FIRST
+        while True:
+            state = kernel.expand_closure(
+                self.nfa_arrays, self.nfa.dag, self.arrays, self._scratch, self.meta, state
+            )
+            if state >= self.n_states:
+                return
+            self.grow()
+
     def walk(
         self,
         trie: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
@@ -201,13 +210,13 @@ class LazyDfa:
         """`kernels.dfa.walk` from ``path[0]``, tables grown and holes filled as it goes (the lock must be held).
 
         Args:
+            out_mask: (n_words + 1,), zeroed.
             collect: return the distinct states that tokens lead to.
             filtered: only tokens that lead to a state s with ``self.allowed[s] == 1`` get their bit.
             allowed: the same with these flags instead; every transition must have been visited before.
         """
         meta = self.meta
         meta[kernel.M_NODE] = 0
-        meta[kernel.M_N_FOUND] = 0
         meta[kernel.M_WALK] += 1
         while True:
             flags = allowed if allowed is not None else self.allowed if filtered else _NO_FLAGS
@@ -222,11 +231,13 @@ class LazyDfa:
                 path,
                 flags,
                 self._seen if collect else _NO_MARKS,
-                self._found,
                 out_mask,
             )
             if status == kernel.DONE:
-                return self._found[: meta[kernel.M_N_FOUND]].copy()
+                if not collect:
+                    return _NO_MARKS
+                marked = np.flatnonzero(self._seen[_FIRST : self.n_states] == meta[kernel.M_WALK])
+                return (marked + _FIRST).astype(np.int32)
             if status == kernel.FULL:
                 self.grow()
             else:
@@ -447,6 +458,15 @@ class LookDfa(LazyDfa):
                 break
         self._obligation_steps[key] = result
         return result
+
+    def expand_everything(self) -> None:
+        known = {self.start}
+        order = [self.start]
+        for state in order:
+            for target in self.row(state).tolist():
+                if target != DEAD and target not in known:
+                    known.add(target)
+                    order.append(target)
 
     def fill(self, state: int, klass: int) -> int:
         target = self._step(state, klass)

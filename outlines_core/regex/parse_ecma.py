@@ -19,7 +19,7 @@ from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Alternation, Begin, CharSet, Empty, End, Literal, Look, Node, Ranges, Span
 from outlines_core.regex.build import alternation, boundary, concat, one_of, repeat
 from outlines_core.regex.charset import ALL, complement, normalise, union
-from outlines_core.regex.scanner import Scanner
+from outlines_core.regex.scanner import Descent, Scanner, descend
 from outlines_core.regex.unicode import ecma_fold, ecma_property
 
 __all__ = ["parse_ecma"]
@@ -60,14 +60,16 @@ class _Flags:
 
 @dataclass(slots=True)
 class _Items:
-    """A concatenation being read, and whether its last item may be repeated."""
+    """A concatenation being read; of its last item: may it be repeated, and where does it start?"""
 
     nodes: list[Node] = field(default_factory=list)
     repeatable: bool = False
+    last_start: int = 0
 
     def add(self, node: Node, *, repeatable: bool = True) -> None:
         self.nodes.append(node)
         self.repeatable = repeatable
+        self.last_start = node.span[0]
 
 
 def parse_ecma(pattern: str, *, annex_b: bool = False, limits: Limits = DEFAULT_LIMITS) -> Node:
@@ -100,7 +102,7 @@ class _EcmaParser(Scanner):
         self._captures: tuple[int, bool] | None = None
 
     def parse(self) -> Node:
-        node = self._choices(_Flags())
+        node = descend(self._choices(_Flags()))
         if self.pos < self.n:
             raise self.error("unmatched ')'", self.pos)
         for number, offset in self.number_references:
@@ -114,14 +116,15 @@ class _EcmaParser(Scanner):
 
     # Structure
 
-    def _choices(self, flags: _Flags) -> Node:
+    def _choices(self, flags: _Flags) -> Descent[Node, Node]:
         start = self.pos
-        choices = [self._concat(flags)]
+        choices = [(yield from self._concat(flags))]
         while self.take("|"):
-            choices.append(self._concat(flags))
+            choice = yield from self._concat(flags)
+            choices.append(choice)
         return alternation(choices, (start, self.pos))
 
-    def _concat(self, flags: _Flags) -> Node:
+    def _concat(self, flags: _Flags) -> Descent[Node, Node]:
         pattern, start = self.pattern, self.pos
         items = _Items()
         while self.pos < self.n and pattern[self.pos] not in "|)":
@@ -138,7 +141,8 @@ class _EcmaParser(Scanner):
             elif char == "[":
                 items.add(self._set(flags))
             elif char == "(":
-                self._group(items, flags)
+                yield from self._group(items, flags)
+                items.last_start = at
             elif char in "*+?" or (char == "{" and _COUNTS.match(pattern, at) is not None):
                 self._quantifier(items)
             else:
@@ -188,47 +192,46 @@ class _EcmaParser(Scanner):
             if high is not None and high < low:
                 raise self.error("numbers out of order in quantifier", start)
         mode: OneOf["greedy", "lazy"] = "lazy" if self.take("?") else "greedy"
-        item = items.nodes.pop()
-        items.add(repeat(item, low, high, mode, (item.span[0], self.pos)), repeatable=False)
+        items.add(repeat(items.nodes.pop(), low, high, mode, (items.last_start, self.pos)), repeatable=False)
 
     # Groups
 
-    def _group(self, items: _Items, flags: _Flags) -> None:
+    def _group(self, items: _Items, flags: _Flags) -> Descent[Node, None]:
         start = self.pos
         self.pos += 1
         if not self.take("?"):
             self.n_groups += 1
-            items.add(self._inside(flags, start))
+            items.add((yield from self._inside(flags, start)))
         elif self.take(":"):
-            items.add(self._inside(flags, start))
+            items.add((yield from self._inside(flags, start)))
         elif self.take("="):
-            self._look(items, flags, start, ahead=True, negative=False)
+            yield from self._look(items, flags, start, ahead=True, negative=False)
         elif self.take("!"):
-            self._look(items, flags, start, ahead=True, negative=True)
+            yield from self._look(items, flags, start, ahead=True, negative=True)
         elif self.take("<="):
-            self._look(items, flags, start, ahead=False, negative=False)
+            yield from self._look(items, flags, start, ahead=False, negative=False)
         elif self.take("<!"):
-            self._look(items, flags, start, ahead=False, negative=True)
+            yield from self._look(items, flags, start, ahead=False, negative=True)
         elif self.take("<"):
             self.n_groups += 1
             name = self._group_name(start)
             if name in self.names:
                 raise self.error(f"duplicate group name {name!r}", start)
             self.names.add(name)
-            items.add(self._inside(flags, start))
+            items.add((yield from self._inside(flags, start)))
         else:
-            items.add(self._inside(self._modified(flags, start), start))
+            items.add((yield from self._inside(self._modified(flags, start), start)))
 
-    def _inside(self, flags: _Flags, start: int) -> Node:
+    def _inside(self, flags: _Flags, start: int) -> Descent[Node, Node]:
         self.enter()
-        node = self._choices(flags)
+        node = yield self._choices(flags)
         if not self.take(")"):
             raise self.error("unterminated group", start)
         self.leave()
         return node
 
-    def _look(self, items: _Items, flags: _Flags, start: int, *, ahead: bool, negative: bool) -> None:
-        node = self._inside(flags, start)
+    def _look(self, items: _Items, flags: _Flags, start: int, *, ahead: bool, negative: bool) -> Descent[Node, None]:
+        node = yield from self._inside(flags, start)
         items.add(Look(node, ahead, negative, (start, self.pos)), repeatable=ahead and self.annex_b)
 
     def _modified(self, flags: _Flags, start: int) -> _Flags:

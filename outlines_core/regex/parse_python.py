@@ -37,10 +37,10 @@ from outlines_core.regex.ast import (
     Ranges,
     Span,
 )
-from outlines_core.regex.build import alternation, concat, line_begin, line_end, one_of, repeat
+from outlines_core.regex.build import alternation, concat, line_begin, line_end, repeat
 from outlines_core.regex.charset import ALL, complement
 from outlines_core.regex.python_chars import Members, PythonCharacters
-from outlines_core.regex.unicode import fold_char
+from outlines_core.regex.scanner import Descent, descend
 
 __all__ = ["parse_python"]
 
@@ -70,6 +70,7 @@ class _Items:
         kind: of the last item: "at" and "repeat" cannot be repeated, "none" is no item at all.
         low, high: width of all items but the last.
         last_low, last_high: width of the last item.
+        last_start: where it starts (its opening parenthesis).
         unit: the set members of the only item, where it is a set or character; else None.
     """
 
@@ -79,6 +80,7 @@ class _Items:
     high: int = 0
     last_low: int = 0
     last_high: int = 0
+    last_start: int = 0
     unit: Members | None = None
 
     def add(
@@ -95,6 +97,7 @@ class _Items:
         self.low += self.last_low
         self.high += self.last_high
         self.last_low, self.last_high = low, high
+        self.last_start = node.span[0]
 
     def width(self) -> tuple[int, int]:
         return min(self.low + self.last_low, _MAX_WIDTH), min(self.high + self.last_high, _MAX_WIDTH)
@@ -141,7 +144,7 @@ class _PythonParser(PythonCharacters):
     def parse(self) -> Node:
         if self.flags & _L:
             raise self.error("cannot use LOCALE flag with a str pattern", 0)
-        node = self._choices(self.flags, nested=False).node
+        node = descend(self._choices(self.flags, nested=False)).node
         if self.flags & _A and self.flags & _U:
             raise self.error("ASCII and UNICODE flags are incompatible", 0)
         if self.pos < self.n:
@@ -156,7 +159,7 @@ class _PythonParser(PythonCharacters):
 
     # Structure
 
-    def _choices(self, flags: int, *, nested: bool = True) -> _Part:
+    def _choices(self, flags: int, *, nested: bool = True) -> Descent[_Part, _Part]:
         """``a|b|c`` up to the end or a closing parenthesis."""
         start = self.pos
         parts: list[Node] = []
@@ -170,7 +173,7 @@ class _PythonParser(PythonCharacters):
                 lows.append(min(widths, default=0))
                 highs.append(max(widths, default=0))
                 units.append(None)
-            part = self._concat(flags, first=not nested and not parts)
+            part = yield from self._concat(flags, first=not nested and not parts)
             parts.append(part.node)
             lows.append(part.low)
             highs.append(part.high)
@@ -203,7 +206,7 @@ class _PythonParser(PythonCharacters):
             offset = end + 1
         self.pos = offset
 
-    def _concat(self, flags: int, *, first: bool = False) -> _Part:
+    def _concat(self, flags: int, *, first: bool = False) -> Descent[_Part, _Part]:
         """Items up to ``|``, ``)`` or the end."""
         pattern, n = self.pattern, self.n
         items = _Items()
@@ -227,8 +230,10 @@ class _PythonParser(PythonCharacters):
             elif char in "*+?" or (char == "{" and self._is_count()):
                 self._quantifier(items, flags)
             elif char == "(":
-                if (global_flags := self._group(items, flags, first)) is not None:
-                    flags |= global_flags
+                n_items = len(items.nodes)
+                flags |= yield from self._group(items, flags, first)
+                if len(items.nodes) > n_items:
+                    items.last_start = at
             else:
                 self.pos += 1
                 self._special(items, char, flags, (at, at + 1))
@@ -251,10 +256,11 @@ class _PythonParser(PythonCharacters):
             items.add(Literal(text, span), len(text), len(text), unit=unit)
             return
         parts: list[Node] = []
+        ascii_only = bool(flags & _A)
         for offset, char in enumerate(text, start):
             where = (offset, offset + 1) if len(text) > 1 else span
-            folded = fold_char(ord(char), ascii_only=bool(flags & _A))
-            parts.append(Literal(char, where) if folded is None else one_of(folded, where))
+            folded = self.folded(char, ascii_only)
+            parts.append(Literal(char, where) if folded is None else CharSet(folded, where))
         items.add(concat(parts, span), len(text), len(text), unit=unit)
 
     def _special(self, items: _Items, char: str, flags: int, span: Span) -> None:
@@ -288,7 +294,7 @@ class _PythonParser(PythonCharacters):
         lazy, possessive = self.take("?"), False
         if not lazy:
             possessive = self.take("+")
-        span = (item.span[0], self.pos)
+        span = (items.last_start, self.pos)
         if possessive:
             # one width, one way to end: Atomic would change nothing
             committed = item if items.last_low == items.last_high else Atomic(item, item.span)
@@ -329,18 +335,18 @@ class _PythonParser(PythonCharacters):
 
     # Groups
 
-    def _group(self, items: _Items, flags: int, first: bool) -> int | None:
-        """``(...)`` of any kind.  Returns flags to add if it was ``(?i)``, which must be the first item."""
+    def _group(self, items: _Items, flags: int, first: bool) -> Descent[_Part, int]:
+        """``(...)`` of any kind.  Returns the flags of ``(?i)``, which must be the first item, else 0."""
         start = self.pos
         self.pos += 1
         if not self.take("?"):
-            self._capture(items, flags, None, start)
-            return None
+            yield from self._capture(items, flags, None, start)
+            return 0
         kind = self._next("unexpected end of pattern")
         if kind == "P":
-            self._python_extension(items, flags, start)
+            yield from self._python_extension(items, flags, start)
         elif kind == ":":
-            part = self._inside(flags, start)
+            part = yield from self._inside(flags, start)
             items.add(part.node, part.low, part.high, unit=part.unit)
         elif kind == "#":
             comment = _COMMENT.match(self.pattern, self.pos)
@@ -348,11 +354,11 @@ class _PythonParser(PythonCharacters):
                 raise self.error("missing ), unterminated comment", start)
             self.pos = comment.end()
         elif kind in "=!<":
-            self._look(items, flags, kind, start)
+            yield from self._look(items, flags, kind, start)
         elif kind == "(":
-            self._conditional(items, flags, start)
+            yield from self._conditional(items, flags, start)
         elif kind == ">":
-            part = self._inside(flags, start)
+            part = yield from self._inside(flags, start)
             atomic = part.node if part.low == part.high else Atomic(part.node, (start, self.pos))
             items.add(atomic, part.low, part.high)
         elif kind in _FLAGS or kind == "-":
@@ -363,11 +369,11 @@ class _PythonParser(PythonCharacters):
                 self.flags |= added
                 return added
             inner = (flags & ~_TYPE_FLAGS if added & _TYPE_FLAGS else flags) | added
-            part = self._inside(inner & ~removed, start)
+            part = yield from self._inside(inner & ~removed, start)
             items.add(part.node, part.low, part.high, unit=None if added or removed else part.unit)
         else:
             raise self.error(f"unknown extension ?{kind}", start + 1)
-        return None
+        return 0
 
     def _next(self, message: str) -> str:
         """The next character, which must exist (an escape counts as one, as in re's tokenizer)."""
@@ -379,16 +385,16 @@ class _PythonParser(PythonCharacters):
             char += self._next("bad escape (end of pattern)") if self.peek() != "\\" else "\\"
         return char
 
-    def _inside(self, flags: int, start: int) -> _Part:
+    def _inside(self, flags: int, start: int) -> Descent[_Part, _Part]:
         """The rest of a group opened at `start`."""
         self.enter()
-        part = self._choices(flags)
+        part = yield self._choices(flags)
         if not self.take(")"):
             raise self.error("missing ), unterminated subpattern", start)
         self.leave()
         return part
 
-    def _capture(self, items: _Items, flags: int, name: str | None, start: int) -> None:
+    def _capture(self, items: _Items, flags: int, name: str | None, start: int) -> Descent[_Part, None]:
         number = len(self.group_widths)
         self.group_widths.append(None)
         if name is not None:
@@ -397,16 +403,16 @@ class _PythonParser(PythonCharacters):
                     f"redefinition of group name {name!r} as group {number}; was group {self.group_names[name]}", start
                 )
             self.group_names[name] = number
-        part = self._inside(flags, start)
+        part = yield from self._inside(flags, start)
         self.group_widths[number] = part.low, part.high
         items.add(part.node, part.low, part.high)
 
-    def _python_extension(self, items: _Items, flags: int, start: int) -> None:
+    def _python_extension(self, items: _Items, flags: int, start: int) -> Descent[_Part, None]:
         """``(?P<name>...)`` or ``(?P=name)``."""
         if self.take("<"):
             name = self.name(">", "group name")
             self._check_name(name, start)
-            self._capture(items, flags, name, start)
+            yield from self._capture(items, flags, name, start)
         elif self.take("="):
             name = self.name(")", "group name")
             self._check_name(name, start)
@@ -436,7 +442,7 @@ class _PythonParser(PythonCharacters):
         if number >= self.look_behind_groups:
             raise self.error("cannot refer to group defined in the same lookbehind subpattern", offset)
 
-    def _look(self, items: _Items, flags: int, kind: str, start: int) -> None:
+    def _look(self, items: _Items, flags: int, kind: str, start: int) -> Descent[_Part, None]:
         behind = kind == "<"
         outer = self.look_behind_groups
         if behind:
@@ -445,7 +451,7 @@ class _PythonParser(PythonCharacters):
                 raise self.error(f"unknown extension ?<{kind}", start + 1)
             if outer is None:
                 self.look_behind_groups = len(self.group_widths)
-        part = self._inside(flags, start)
+        part = yield from self._inside(flags, start)
         self.look_behind_groups = outer
         if behind and self.late_error is None:
             if part.low > _MAX_REPEAT:
@@ -454,7 +460,7 @@ class _PythonParser(PythonCharacters):
                 self.late_error = "look-behind requires fixed-width pattern", start
         items.add(Look(part.node, not behind, kind == "!", (start, self.pos)), 0, 0)
 
-    def _conditional(self, items: _Items, flags: int, start: int) -> None:
+    def _conditional(self, items: _Items, flags: int, start: int) -> Descent[_Part, None]:
         """``(?(group)yes|no)``: parsed for its errors, then refused."""
         at = self.pos
         name = self.name(")", "group name")
@@ -467,10 +473,10 @@ class _PythonParser(PythonCharacters):
         self._check_look_behind_group(number, at)
         self.refuse("conditional group", start)
         self.enter()
-        yes = self._concat(flags)
+        yes = yield from self._concat(flags)
         low, high = 0, yes.high
         if self.take("|"):
-            no = self._concat(flags)
+            no = yield from self._concat(flags)
             low, high = min(yes.low, no.low), max(high, no.high)
             if self.peek() == "|":
                 raise self.error("conditional backref with more than two branches", self.pos)

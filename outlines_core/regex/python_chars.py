@@ -11,6 +11,7 @@ import unicodedata
 from functools import cache
 from typing import NamedTuple
 
+from outlines_core.limits import Limits
 from outlines_core.regex.ast import Begin, End, Node, Ranges, Span
 from outlines_core.regex.build import boundary, one_of
 from outlines_core.regex.charset import complement, normalise, union
@@ -38,6 +39,17 @@ class Members(NamedTuple):
 
 class PythonCharacters(Scanner):
     """A scanner that reads characters, classes and sets; `flags` are those in force at the position."""
+
+    def __init__(self, pattern: str, limits: Limits) -> None:
+        super().__init__(pattern, limits)
+        self._folded: tuple[dict[str, Ranges | None], dict[str, Ranges | None]] = {}, {}
+
+    def folded(self, char: str, ascii_only: bool) -> Ranges | None:
+        """`fold_char`, remembered: every letter of a pattern asks."""
+        known = self._folded[ascii_only]
+        if char not in known:
+            known[char] = fold_char(ord(char), ascii_only=ascii_only)
+        return known[char]
 
     def anchor(self, char: str, flags: int, span: Span) -> Node:
         if char == "A":
@@ -107,7 +119,7 @@ class PythonCharacters(Scanner):
         chars, ranges, classes = members
         if len(set(chars)) == 1 and not ranges and not classes:
             # re compiles this as a single character, which is folded differently
-            folded = fold_char(chars[0], ascii_only=bool(flags & _A)) if flags & _I else None
+            folded = self.folded(chr(chars[0]), bool(flags & _A)) if flags & _I else None
             matched = ((chars[0], chars[0]),) if folded is None else folded
             node = one_of(complement(matched) if negated else matched, span)
         else:

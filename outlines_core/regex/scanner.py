@@ -3,14 +3,42 @@
 A parser walks the pattern by index and takes runs of ordinary characters with one compiled regex, so its cost is per
 construct, not per character. A construct that is well-formed but not regular (a back-reference) is remembered and
 refused at the end: a syntax error further right comes first, as the original engines would report it.
+
+The descent is recursive in form only: where a group opens, a step yields the step for what is inside (`descend`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any, TypeAlias, TypeVar
+
 from outlines_core.errors import ConstraintSyntaxError, LimitExceededError, UnsupportedFeatureError
 from outlines_core.limits import Limits
 
-__all__ = ["Scanner"]
+__all__ = ["Descent", "Scanner", "descend"]
+
+_Part = TypeVar("_Part")
+_Result = TypeVar("_Result")
+Descent: TypeAlias = Generator[Generator[Any, Any, Any], _Part, _Result]
+"""A step of a recursive descent: yields a deeper step, is sent the part which that returns, returns its own."""
+
+
+def descend(step: Descent[Any, _Result]) -> _Result:
+    """Run a recursive descent on a stack of its own: nested groups must not use up Python's."""
+    stack: list[Generator[Any, Any, Any]] = [step]
+    part: Any = None
+    while True:
+        try:
+            deeper = stack[-1].send(part)
+        except StopIteration as done:
+            stack.pop()
+            part = done.value
+            if not stack:
+                result: _Result = part
+                return result
+        else:
+            stack.append(deeper)
+            part = None
 
 
 class Scanner:

@@ -99,7 +99,7 @@ def _split(
             return Empty(node.span), None
         case Concat(items=items, span=span) if depth:
             anchored, free = _split(items[edge], anchor, edge, depth - 1)
-            if anchored is None:
+            if anchored is None and free is items[edge]:
                 return None, node
             rest = list(items[1:] if edge == 0 else items[:-1])
 

@@ -59,6 +59,13 @@ def walk(trie: TokenTrie) -> list[tuple[bytes, int]]:
     return out
 
 
+def same(a, b) -> bool:
+    """Whether two tries, or fields of them, are equal."""
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return np.array_equal(a, b)
+
+
 # -- the table and the trie --------------------------------------------------------------------------------------------
 
 
@@ -123,13 +130,9 @@ def test_a_large_trie_comes_from_the_store_the_second_time(tmp_path):
     built = Vocabulary(5000, tokens).table.trie
     files = list((tmp_path / "cache").glob("*/*.bin"))
     assert len(files) == 1
-    stored = Vocabulary(5000, tokens).table.trie
-    for a, b in zip(built, stored, strict=True):
-        assert np.array_equal(a, b)
+    assert same(built, Vocabulary(5000, tokens).table.trie)
     files[0].write_bytes(files[0].read_bytes()[:-1])
-    again = Vocabulary(5000, tokens).table.trie
-    for a, b in zip(built, again, strict=True):
-        assert np.array_equal(a, b)
+    assert same(built, Vocabulary(5000, tokens).table.trie)
 
 
 def test_the_store_may_be_unwritable(tmp_path, monkeypatch):
