@@ -14,6 +14,7 @@ object, one per request if a server likes.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 from collections import deque
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from outlines_core.bitmask import checked_words
 from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
-from outlines_core.kernels.dfa import LANES, advance, fill_sparse, mask_to_ids, walk_lanes
+from outlines_core.kernels.dfa import LANES, advance, fill_sparse, lanes_to_ids, mask_to_ids, walk_lanes
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.dfa import LazyDfa
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE, StateId, TokenAutomaton, TokenId
@@ -62,6 +63,11 @@ class _Core:
         self.single[table.data[table.indptr[:-1][np.diff(table.indptr) == 1]]] = True
         self.filtered = bool(np.any(_bytes_used(dfa) & ~self.single))
         self.shape = (self.n_words,)
+        self.room = (self.n_words - 1) // 4  # so many ids at most are kept as ids: fewer than there are words
+        self.eos_words = [
+            (word, np.uint32(sum(1 << (i & 31) for i in self.eos if i >> 5 == word)))
+            for word in sorted({i >> 5 for i in self.eos})
+        ]
         self.edges: dict[tuple[int, int], int] = {}
         self._mask_bytes = 0
         self._dense: dict[bytes, NDArray[np.int32]] = {}
@@ -172,29 +178,25 @@ class _Core:
     def _finish_mask(self, state: int, words: NDArray[np.uint32]) -> NDArray[np.int32]:
         self._add_duplicates(words)
         if self.dfa.accept[state]:
-            fill_ids(words, self.eos_ids)
+            for word, bits in self.eos_words:
+                words[word] |= bits
         stored = self._compressed(words)
         self._keep(state, stored)
         return stored
 
     def all_states(self) -> list[int]:
         """Every state that tokens can reach from the start, in order of discovery; all transitions are known then."""
-        order, known = [self.dfa.start], {self.dfa.start}
         with self.lock:
-            self.dfa.expand_everything()
-            if self.filtered:
-                for state in order:
-                    for target in self.targets(state).tolist():
-                        if target not in known:
-                            known.add(target)
-                            order.append(target)
-                return order
-            for state in order:  # each byte is a token
-                for target in np.unique(self.dfa.delta[state]).tolist():
-                    if target >= FIRST_STATE and target not in known:
+            everything = self.dfa.expand_everything()
+            if not self.filtered:  # each byte is a token
+                return everything
+            order, known = [self.dfa.start], {self.dfa.start}
+            for state in order:
+                for target in self.targets(state).tolist():
+                    if target not in known:
                         known.add(target)
                         order.append(target)
-        return order
+            return order
 
     def build_masks(self, states: list[int]) -> None:
         """Masks of at most LANES states whose transitions are all known.  Walks of several threads run side by side."""
@@ -206,10 +208,22 @@ class _Core:
         path[0, : len(states)] = states
         lanes = np.zeros((self.n_words + 1, LANES), dtype=np.uint32)
         walk_lanes(self.packed, self.dfa.byte_class, self.dfa.delta, path, lanes)
-        masks = np.ascontiguousarray(lanes[: self.n_words].T)
+        if len(self.duplicates):
+            first, other = self.duplicates[:, 0], self.duplicates[:, 1]
+            bits = (lanes[first >> 5] >> (first & 31).astype(np.uint32)[:, None]) & np.uint32(1)
+            np.bitwise_or.at(lanes, other >> 5, bits << (other & 31).astype(np.uint32)[:, None])
+        accepting = np.flatnonzero(self.dfa.accept[states])
+        for word, bits in self.eos_words:
+            lanes[word, accepting] |= bits
+        counts = np.empty(LANES, dtype=np.int64)
+        ids = np.empty((LANES, self.room), dtype=np.int32)
+        lanes_to_ids(lanes, self.n_words, counts, ids)
         with self.lock:
-            for state, words in zip(states, masks, strict=False):
-                self._finish_mask(state, words)
+            for lane, state in enumerate(states):
+                if counts[lane] <= self.room:
+                    self._keep(state, ids[lane, : counts[lane]].copy())
+                else:
+                    self._keep(state, self._shared(np.ascontiguousarray(lanes[: self.n_words, lane])))
 
     def _add_duplicates(self, words: NDArray[np.uint32]) -> None:
         if len(self.duplicates):
@@ -217,13 +231,16 @@ class _Core:
             fill_ids(words, other[(words[first >> 5] >> (first & 31).astype(np.uint32)) & np.uint32(1) == 1])
 
     def _compressed(self, words: NDArray[np.uint32]) -> NDArray[np.int32]:
-        """Ids if they are few, else the words (one array for equal masks)."""
-        room = np.empty(max(1, self.n_words // 4), dtype=np.int32)
-        n = mask_to_ids(words, room)
-        if n < room.shape[0]:
-            return room[:n].copy()
-        raw = words.tobytes()
-        return self._dense.setdefault(raw, words.view(np.int32)) if len(self._dense) < 4096 else words.view(np.int32)
+        """Ids if they are few, else the words."""
+        ids = np.empty(self.room, dtype=np.int32)
+        n = mask_to_ids(words, ids)
+        return ids[:n].copy() if n <= self.room else self._shared(words)
+
+    def _shared(self, words: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """One array for equal masks."""
+        if len(self._dense) >= 4096:
+            self._dense.clear()
+        return self._dense.setdefault(words.tobytes(), words.view(np.int32))
 
     def _keep(self, state: int, mask: NDArray[np.int32]) -> None:
         self.masks[state] = mask
@@ -580,11 +597,10 @@ class RegexAutomaton:
         alike = {s: (core.dfa.delta[s] != DEAD).tobytes() for s in states}  # lanes that live and die together
         states.sort(key=lambda s: alike[s])
         chunks = [states[k : k + LANES] for k in range(0, len(states), LANES)]
-        if not chunks:
-            return
         done = 0
-        with ThreadPoolExecutor(min(len(chunks), os.cpu_count() or 1)) as pool:
-            for chunk, _ in zip(chunks, pool.map(core.build_masks, chunks), strict=True):
+        with ThreadPoolExecutor(os.cpu_count() or 1) if len(chunks) > 8 else contextlib.nullcontext() as pool:
+            built = pool.map(core.build_masks, chunks) if pool else map(core.build_masks, chunks)
+            for chunk, _ in zip(chunks, built, strict=True):
                 done += len(chunk)
                 if progress is not None:
                     progress(done, len(states))

@@ -111,22 +111,22 @@ class RowTracker:
         found = [t for t in reversed(self._tracks) if t.length >= n - 1 and len(t.links) % n_blocks == 0]
         if n <= self._start:
             found = []
+        rows: Any = ids.detach()
         if self._on_device or ids.device.type != "cpu":
-            ids = ids.detach()
-            sources, tokens, on_host = self._match_on_device(ids, found, n_blocks, flags)
+            sources, tokens, on_host = self._match_on_device(rows, found, n_blocks, flags)
         else:
-            array = np.ascontiguousarray(ids.detach().numpy())
-            ids, on_host = array, [] if flags is None else flags.tolist()
-            sources, tokens = _match_on_host(array, found, n_blocks), array[:, -1].tolist() if n else []
+            rows = np.ascontiguousarray(rows.numpy())
+            on_host = [] if flags is None else flags.tolist()
+            sources, tokens = _match_on_host(rows, found, n_blocks), rows[:, -1].tolist() if n else []
         links = [track.link(row, n - 1) for track, row in sources]
         if not links or any(link is None for link in links):
-            self._pending = ids, [], False
+            self._pending = rows, [], False
             return Step(True, [], [], 0, on_host)
         known = [link for link in links if link is not None]
         newest = self._tracks[-1]
         in_place = newest.length == n - 1 and len(newest.links) == n_rows
         in_place = in_place and all(track is newest and row == r for r, (track, row) in enumerate(sources))
-        self._pending = ids, known, in_place
+        self._pending = rows, known, in_place
         return Step(False, tokens, [link.state for link in known], n - self._start, on_host)
 
     def commit(self, states: list[Any]) -> None:
@@ -134,7 +134,7 @@ class RowTracker:
         if self._pending is None:
             raise RuntimeError("commit without match")
         (ids, before, in_place), self._pending = self._pending, None
-        n_rows, n = ids.shape
+        n = ids.shape[1]
         if not before:
             self.reset()
             self._start = n

@@ -93,7 +93,7 @@ class Source(ABC):
 
     def least_inside(self) -> int:
         """Fewest tokens of a constrained text."""
-        raise GuideError("max_new_tokens needs token automata: nothing is known of the lengths of another guide's texts")
+        raise GuideError("max_new_tokens needs token automata: other guides do not say how long their texts are")
 
     def least(self) -> int:
         """Fewest tokens of a whole generated text, the marker included."""
@@ -216,7 +216,7 @@ class GuideSource(Source):
             return FINISHED
         return _GuideState(self._guide.get_next_state(state.value, token), state.pending())
 
-    def fill_inside(self, state: _GuideState, left: int | None, out: NDArray[np.int32]) -> bool:
+    def fill_inside(self, state: _GuideState, left: int | None, out: NDArray[np.int32]) -> bool:  # noqa: ARG002
         allowed = state.allowed(self._guide)
         if allowed is None:
             out[:] = -1
@@ -434,5 +434,3 @@ def _within(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     chosen = ids if isinstance(ids, np.ndarray) else np.fromiter(ids, dtype=np.int64)
     return chosen[(chosen >= 0) & (chosen < 32 * out.shape[0])], out.view(np.uint32)
-
-

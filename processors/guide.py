@@ -193,7 +193,8 @@ class StopAtEOSGuide:
 
     def get_next_state(self, state: int, token_id: int) -> int:
         """The final state from the first EOS token on."""
-        return self.final_state if state == self.final_state or int(token_id) in self.eos_token_ids else self.start_state
+        ended = state == self.final_state or token_id in self.eos_token_ids
+        return self.final_state if ended else self.start_state
 
     def is_final_state(self, state: int) -> bool:
         """Was there an EOS token?"""
@@ -309,9 +310,9 @@ class RegexGuide(AutomatonGuide):
         regex_string: str,
         tokenizer: Any,
         _create_states_mapping: Any = None,
-        device: Any = None,
-        regex_parser: Any = None,
-        frozen_tokens: Iterable[str] = (),
+        device: Any = None,  # noqa: ARG003 -- the older signature
+        regex_parser: Any = None,  # noqa: ARG003 -- the older signature
+        frozen_tokens: Iterable[str] = (),  # noqa: ARG003 -- the older signature
     ) -> RegexGuide:
         """The guide of a pattern.
 
@@ -335,8 +336,8 @@ class RegexGuide(AutomatonGuide):
         interegular_fsm: FSM,
         tokenizer: Any,
         _create_states_mapping_from_fsm: Any = None,
-        device: Any = None,
-        frozen_tokens: Iterable[str] = (),
+        device: Any = None,  # noqa: ARG003 -- the older signature
+        frozen_tokens: Iterable[str] = (),  # noqa: ARG003 -- the older signature
     ) -> RegexGuide:
         """The guide of a finite-state machine of the `interegular` package.  Other arguments: see `from_regex`."""
         from outlines_core import Index

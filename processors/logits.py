@@ -52,7 +52,7 @@ __all__ = ["GuideLogitsProcessor", "OutlinesLogitsProcessor", "RegexLogitsProces
 _LIBRARIES = ("jax", "mlx", "numpy", "tensorflow", "torch")
 
 _FLOOR = -1e4
-"""The logit of an EOS id where other processors left an ended row nothing: finite in every format, and after scaling."""
+"""The logit of an EOS id where other processors left an ended row nothing: finite in every format, also scaled."""
 
 
 class OutlinesLogitsProcessor(LogitsProcessor):
@@ -85,7 +85,7 @@ class OutlinesLogitsProcessor(LogitsProcessor):
         """Forget what was seen: the next call begins a new text."""
 
     @torch.no_grad()
-    def __call__(self, input_ids: Any, scores: Any) -> Any:  # type: ignore[override]
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
         """The processed scores, of the type and shape of `scores`.
 
         Args:
@@ -201,11 +201,12 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
         for other in vocabularies[1:]:
             if other.fingerprint != vocabularies[0].fingerprint:
                 raise ValueError(
-                    f"the guides must be compiled against the vocabulary of the model: {vocabularies[0]!r} and {other!r}"
+                    "the guides must be compiled against the vocabulary of the model: "
+                    f"{vocabularies[0]!r} and {other!r}"
                 )
         return vocabularies[0] if vocabularies else None
 
-    # -- copies ---------------------------------------------------------------------------------------------------------
+    # -- copies --------------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Forget the rows seen and the violations: the next call begins a new text, whatever its ids."""
@@ -228,7 +229,7 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.guide!r})"
 
-    # -- a step ---------------------------------------------------------------------------------------------------------
+    # -- a step --------------------------------------------------------------------------------------------------------
 
     def process_logits(self, input_ids: torch.LongTensor, logits: torch.Tensor) -> torch.Tensor:
         """See the class; one step of all rows.
@@ -251,19 +252,16 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
                 "are of another model or tokenizer"
             )
         on_host = logits.device.type == "cpu"
-        barred = None if on_host else torch.isneginf(logits).any(dim=1)
-        together = barred if barred is not None and barred.device == input_ids.device else None
+        barred = torch.zeros(0) if on_host else torch.isneginf(logits).any(dim=1)
+        together = barred if not on_host and barred.device == input_ids.device else None
         step = self._rows.match(input_ids, n_guides, together)
         states = self._start_states(n_rows) if step.is_start else self._next_states(step)
         buffer = self._mask_buffer(n_rows, n_columns, logits.device)
-        self._fill(states, step.n_generated, buffer.words)
+        self._fill(states, step, buffer.words)
         is_open = np.ones(n_rows, dtype=np.uint8)
-        if on_host:
-            masked = apply_mask(logits, buffer, is_open)
-        elif any(step.flags) if barred is together else bool(torch.any(barred)):  # type: ignore[arg-type]
-            masked = apply_mask(logits, buffer, is_open)
-        else:  # nothing was barred before, so something is open: there is no need to wait for the answer
-            masked = apply_mask(logits, buffer)
+        some_barred = on_host or (any(step.flags) if together is not None else bool(barred.any()))
+        # If nothing was barred before, something is open now: there is no need to wait for the answer of the device.
+        masked = apply_mask(logits, buffer, is_open if some_barred else None)
         if not is_open.all():
             self._open(np.flatnonzero(is_open == 0).tolist(), states, buffer, masked)
         self._rows.commit(states)
@@ -271,13 +269,6 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
 
     def _start_states(self, n_rows: int) -> list[Any]:
         _refuse_other_tokenizers()
-        if self.max_new_tokens is not None:
-            for k, source in enumerate(self._sources):
-                if source.least() > self.max_new_tokens:
-                    raise GuideError(
-                        f"max_new_tokens={self.max_new_tokens} is too small: the shortest text of guide {k} takes "
-                        f"{source.least()} tokens" + (", start_after included" if source.marker else "")
-                    )
         per_guide = n_rows // len(self._sources)
         return [source.start for source in self._sources for _ in range(per_guide)]
 
@@ -313,8 +304,8 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
     def _least_mask(self) -> int:
         return max(source.size for source in self._sources)
 
-    def _fill(self, states: list[Any], n_generated: int, words: Any) -> None:
-        left = None if self.max_new_tokens is None else self.max_new_tokens - n_generated
+    def _fill(self, states: list[Any], step: Step, words: Any) -> None:
+        left = None if self.max_new_tokens is None else self.max_new_tokens - step.n_generated
         per_guide = len(states) // len(self._sources)
         automata, plain, rows = [], [], []
         for r, state in enumerate(states):
@@ -325,8 +316,14 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
                 rows.append(r)
             elif state in (DEAD, FINISHED):
                 source.fill_end(words[r])
-            elif not source.fill(state, left, words[r]):  # a forbidden token has used up the budget
-                states[r] = self._violation(r, -1, n_generated - 1)
+            elif not source.fill(state, left, words[r]):
+                if step.is_start:
+                    raise GuideError(
+                        f"max_new_tokens={self.max_new_tokens} is too small: the shortest text of guide "
+                        f"{r // per_guide} takes {source.least()} tokens"
+                        + (", start_after included" if source.marker else "")
+                    )
+                states[r] = self._violation(r, step.tokens[r], step.n_generated - 1)  # it used up the budget
                 source.fill_end(words[r])
         if rows:
             oc.fill_masks(automata, plain, words, rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def _apply_on_host(scores: torch.Tensor, words: NDArray[Any], out_open: NDArray[
         cuts = [n_rows * k // n_threads for k in range(n_threads + 1)]
         parts = [
             _pool(n_threads - 1).submit(apply_masks, patterns, words, minus_infinity, begin, end, target, is_open)
-            for begin, end in zip(cuts[1:-1], cuts[2:], strict=True)
+            for begin, end in pairwise(cuts[1:])
         ]
         apply_masks(patterns, words, minus_infinity, 0, cuts[1], target, is_open)
         for part in parts:

@@ -47,6 +47,7 @@ __all__ = [
     "expand",
     "fill_sparse",
     "initial",
+    "lanes_to_ids",
     "mask_to_ids",
     "rehash",
     "walk",
@@ -357,17 +358,53 @@ def fill_sparse(ids, out_mask):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _popcount(word):  # type: ignore[no-untyped-def]
+    """Set bits of a uint32 (Warren, *Hacker's Delight*, 5-1)."""
+    x = np.uint32(word)
+    x = x - ((x >> np.uint32(1)) & np.uint32(0x55555555))
+    x = (x & np.uint32(0x33333333)) + ((x >> np.uint32(2)) & np.uint32(0x33333333))
+    x = (x + (x >> np.uint32(4))) & np.uint32(0x0F0F0F0F)
+    return np.int64(np.uint32(x * np.uint32(0x01010101)) >> np.uint32(24))
+
+
+@njit(cache=True, nogil=True)
 def mask_to_ids(mask, out_ids):  # type: ignore[no-untyped-def]
-    """Write the set ids of `mask` in order; returns how many there are (only the first len(out_ids) are written)."""
-    n = 0
+    """Write the set ids of `mask` in order and return how many there are; nothing is written if they do not fit."""
+    n = np.int64(0)
     for w in range(mask.shape[0]):
-        word = mask[w]
-        bit = 0
+        n += _popcount(mask[w])
+    if n > out_ids.shape[0]:
+        return n
+    at = 0
+    for w in range(mask.shape[0]):
+        word = np.uint32(mask[w])
         while word != 0:
-            if word & np.uint32(1):
-                if n < out_ids.shape[0]:
-                    out_ids[n] = w * 32 + bit
-                n += 1
-            word = word >> np.uint32(1)
-            bit += 1
+            rest = np.uint32(word & np.uint32(word - np.uint32(1)))  # without the lowest bit
+            out_ids[at] = w * 32 + _popcount(np.uint32((word ^ rest) - np.uint32(1)))
+            at += 1
+            word = rest
     return n
+
+
+@njit(cache=True, nogil=True)
+def lanes_to_ids(lanes, n_words, out_counts, out_ids):  # type: ignore[no-untyped-def]
+    """`mask_to_ids` of every column of `lanes`, from ``lanes[:n_words]``.
+
+    out_counts  (LANES,) int64     out_ids  (LANES, room) int32; a lane of more than `room` ids is left alone
+    """
+    for k in range(LANES):
+        out_counts[k] = 0
+    for w in range(n_words):
+        for k in range(LANES):
+            out_counts[k] += _popcount(lanes[w, k])
+    for k in range(LANES):
+        if out_counts[k] > out_ids.shape[1]:
+            continue
+        at = 0
+        for w in range(n_words):
+            word = np.uint32(lanes[w, k])
+            while word != 0:
+                rest = np.uint32(word & np.uint32(word - np.uint32(1)))
+                out_ids[k, at] = w * 32 + _popcount(np.uint32((word ^ rest) - np.uint32(1)))
+                at += 1
+                word = rest

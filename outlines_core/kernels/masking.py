@@ -11,6 +11,7 @@ from numba import njit
 
 __all__ = ["apply_masks", "match_rows"]
 
+
 @njit(cache=True, nogil=True)
 def apply_masks(scores, masks, minus_infinity, begin, end, out_scores, out_open):  # type: ignore[no-untyped-def]
     """Write rows begin..end of `scores` to `out_scores`, with -inf wherever the mask has no bit.

@@ -47,14 +47,26 @@ def concat(items: Iterable[Node], span: Span) -> Node:
             flat.append(Literal("".join(item.text for item in run), (run[0].span[0], run[-1].span[1])))
         run.clear()
 
+    def add(part: Node) -> None:
+        if isinstance(part, Literal):
+            run.append(part)
+        elif not isinstance(part, Empty):
+            if run:
+                close_run()
+            flat.append(part)
+
     for item in items:
-        for part in item.items if isinstance(item, Concat) else (item,):
-            if isinstance(part, Literal):
-                run.append(part)
-            elif not isinstance(part, Empty):
-                if run:
-                    close_run()
-                flat.append(part)
+        if isinstance(item, Concat) and len(item.items) > 2:
+            add(item.items[0])
+            add(item.items[1])
+            close_run()
+            flat.extend(item.items[2:-1])  # flat and merged already: a long one nested deep must not cost much
+            add(item.items[-1])
+        elif isinstance(item, Concat):
+            for part in item.items:
+                add(part)
+        else:
+            add(item)
     close_run()
     if not flat:
         return Empty(span)

@@ -186,15 +186,15 @@ class LazyDfa:
         end = self.run(self.start, text)  # may replace the tables
         return bool(self.accept[end])
 
-    def expand_everything(self) -> None:
-        """Fill all rows of all states that bytes can reach (the lock must be held)."""
+    def expand_everything(self) -> list[int]:
+        """All states that bytes can reach from the start; their rows are filled then (the lock must be held)."""
         state = _FIRST
         while True:
-            state = kernel.expand_closure(
-                self.nfa_arrays, self.nfa.dag, self.arrays, self._scratch, self.meta, state
+            state = int(
+                kernel.expand_closure(self.nfa_arrays, self.nfa.dag, self.arrays, self._scratch, self.meta, state)
             )
             if state >= self.n_states:
-                return
+                return list(range(_FIRST, state))
             self.grow()
 
     def walk(
@@ -459,7 +459,7 @@ class LookDfa(LazyDfa):
         self._obligation_steps[key] = result
         return result
 
-    def expand_everything(self) -> None:
+    def expand_everything(self) -> list[int]:
         known = {self.start}
         order = [self.start]
         for state in order:
@@ -467,6 +467,7 @@ class LookDfa(LazyDfa):
                 if target != DEAD and target not in known:
                     known.add(target)
                     order.append(target)
+        return order
 
     def fill(self, state: int, klass: int) -> int:
         target = self._step(state, klass)

@@ -18,7 +18,7 @@ from typing import Literal as OneOf
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Alternation, Begin, CharSet, Empty, End, Literal, Look, Node, Ranges, Span
 from outlines_core.regex.build import alternation, boundary, concat, one_of, repeat
-from outlines_core.regex.charset import ALL, complement, normalise, union
+from outlines_core.regex.charset import ALL, complement, contains, normalise, union
 from outlines_core.regex.scanner import Descent, Scanner, descend
 from outlines_core.regex.unicode import ecma_fold, ecma_property
 
@@ -260,7 +260,7 @@ class _EcmaParser(Scanner):
             kind = "ID_Continue" if name else "ID_Start"
             allowed = ecma_property(kind) or ()
             extra = "$_\u200c\u200d" if name else "$_"
-            if not char or not (char in extra or any(low <= ord(char) <= high for low, high in allowed)):
+            if not char or not (char in extra or contains(allowed, ord(char))):
                 raise self.error("invalid capture group name", start)
             name += char
         if not name:

@@ -168,10 +168,9 @@ class _PythonParser(PythonCharacters):
         units: list[Members | None] = []
         while True:
             if not flags & (_X | _I) and (run := _PLAIN_CHOICES.match(self.pattern, self.pos)) is not None:
-                self._plain_choices(run.group(), parts)
-                widths = [len(item.text) for item in parts if isinstance(item, Literal)]
-                lows.append(min(widths, default=0))
-                highs.append(max(widths, default=0))
+                widths = self._plain_choices(run.group(), parts)
+                lows.append(min(widths))
+                highs.append(max(widths))
                 units.append(None)
             part = yield from self._concat(flags, first=not nested and not parts)
             parts.append(part.node)
@@ -197,14 +196,19 @@ class _PythonParser(PythonCharacters):
                 node = self.set_node(unit, False, flags, span)  # re makes it a set, see above
         return _Part(node, min(lows), max(highs), unit)
 
-    def _plain_choices(self, run: str, parts: list[Node]) -> None:
-        """``foo|bar|`` without any special character: the long lists of choices that people generate."""
+    def _plain_choices(self, run: str, parts: list[Node]) -> set[int]:
+        """``foo|bar|`` without any special character: the long lists of choices that people generate.
+
+        Returns the lengths that occur.
+        """
         offset = self.pos
-        for word in run[:-1].split("|"):
+        words = run[:-1].split("|")
+        for word in words:
             end = offset + len(word)
             parts.append(Literal(word, (offset, end)))
             offset = end + 1
         self.pos = offset
+        return set(map(len, words))
 
     def _concat(self, flags: int, *, first: bool = False) -> Descent[_Part, _Part]:
         """Items up to ``|``, ``)`` or the end."""

@@ -246,44 +246,46 @@ class _Simplifier:
         ):
             return node
         items = list(node.items)
+        left, right = self._beside(items)
         for i, item in enumerate(items):
             if isinstance(item, Atomic):
-                after = self._neighbour(items[i + 1 :], False) if _is_run(item.item) else None
+                follows = self._surely(items, right[i], last=False) if _is_run(item.item) else None
                 run = self._edge(item.item, True)
-                if after is not None and run is not None and not intersection(after, run):
+                if follows is not None and run is not None and not intersection(follows, run):
                     items[i] = item.item
             elif isinstance(item, Look | Alternation) and self.width(item)[1] == 0:
-                before, after = (
-                    self._neighbour(items[i - 1 :: -1] if i else [], True),
-                    self._neighbour(items[i + 1 :], False),
-                )
+                before, after = self._surely(items, left[i], last=True), self._surely(items, right[i], last=False)
                 items[i] = self._resolve(item, before, after)
                 if _is_dead(items[i]):
                     return _dead(node.span)
         for i, item in enumerate(items):
-            if isinstance(item, Look) and (allowed := _char_set(item.item)) is not None:
-                j = i + 1 if item.ahead else i - 1
-                while 0 <= j < len(items) and self.width(items[j])[1] == 0:
-                    j += 1 if item.ahead else -1
-                if 0 <= j < len(items):
-                    taken = complement(allowed) if item.negative else allowed
-                    if (restricted := _restricted(items[j], taken, last=not item.ahead)) is not None:
-                        items[i], items[j] = Empty(item.span), restricted
+            j = right[i] if isinstance(item, Look) and item.ahead else left[i]
+            if isinstance(item, Look) and j is not None and (allowed := _char_set(item.item)) is not None:
+                taken = complement(allowed) if item.negative else allowed
+                if (restricted := _restricted(items[j], taken, last=not item.ahead)) is not None:
+                    items[i], items[j] = Empty(item.span), restricted
         if any(map(_is_dead, items)):
             return _dead(node.span)
         return concat(items, node.span)
 
-    def _neighbour(self, items: Sequence[Node], last: bool) -> Ranges | None:
-        """The characters that can come next when `items` are passed; None: perhaps none, or unknown."""
-        found: list[Ranges] = []
-        for item in items:
-            edge = self._edge(item, last)
-            if edge is None:
-                return None
-            found.append(edge)
-            if self.width(item)[0]:
-                return union(*found)
-        return None
+    def _beside(self, items: Sequence[Node]) -> tuple[list[int | None], list[int | None]]:
+        """For each item, where the nearest one stands that can consume something, on its left and on its right."""
+        consuming = [self.width(item)[1] != 0 for item in items]
+        left: list[int | None] = []
+        right: list[int | None] = []
+        nearest: int | None = None
+        for i, consumes in enumerate(consuming):
+            left.append(nearest)
+            nearest = i if consumes else nearest
+        nearest = None
+        for i in range(len(items) - 1, -1, -1):
+            right.append(nearest)
+            nearest = i if consuming[i] else nearest
+        return left, right[::-1]
+
+    def _surely(self, items: Sequence[Node], i: int | None, *, last: bool) -> Ranges | None:
+        """The first (or last) characters of item `i`, if it always has one."""
+        return None if i is None or not self.width(items[i])[0] else self._edge(items[i], last)
 
     def _edge(self, node: Node, last: bool, depth: int = _DEPTH) -> Ranges | None:
         """At least the first (or last) characters of the non-empty texts of `node`; None: unknown."""

@@ -25,10 +25,9 @@ FLAGS = [re.I, re.M, re.S, re.X, re.A]
 flag_sets = st.lists(st.sampled_from(FLAGS), max_size=2).map(lambda chosen: int(sum(set(chosen))))
 
 plain = st.sampled_from([c for c in ALPHABET if c != "\n"] + ["\\n", "\n", "#", "-", "]", "}", ",", "&", "~"])
-escapes = st.sampled_from(
-    [r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", r"\x61", r"\u017f", r"\U00010400", r"\N{KELVIN SIGN}"]
-    + [r"\101", r"\0", r"\07", r"\a", r"\\", r"\.", r"\-", r"\ "]
-)
+ESCAPES = [r"\d", r"\D", r"\w", r"\W", r"\s", r"\S", r"\x61", r"\u017f", r"\U00010400", r"\N{KELVIN SIGN}"]
+ESCAPES += [r"\101", r"\0", r"\07", r"\a", r"\\", r"\.", r"\-", r"\ "]
+escapes = st.sampled_from(ESCAPES)
 set_items = st.one_of(
     plain.filter(lambda c: c != "]"),
     escapes,

@@ -167,7 +167,12 @@ class TestRegexGuide:
 
     def test_compatibility_arguments_are_tolerated(self, toy):
         guide = RegexGuide.from_regex(
-            "a", toy, _create_states_mapping=None, device="cpu", regex_parser=interegular.parse_pattern, frozen_tokens=[]
+            "a",
+            toy,
+            _create_states_mapping=None,
+            device="cpu",
+            regex_parser=interegular.parse_pattern,
+            frozen_tokens=[],
         )
         assert generated(guide.get_next_instruction(guide.initial_state)) == [0]
         assert guide.copy().get_next_state(guide.initial_state, 0) == guide.get_next_state(guide.initial_state, 0)

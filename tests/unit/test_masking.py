@@ -1,6 +1,5 @@
 """One pass over the logits: against masked_fill on a boolean mask, in every format."""
 
-
 import numpy as np
 import pytest
 import torch

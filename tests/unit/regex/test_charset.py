@@ -45,12 +45,12 @@ def test_classes_are_those_of_re() -> None:
         for flags in (0, re.ASCII):
             spans = (m.span() for m in re.finditer(rf"\{name}+", everything, flags))
             expected = tuple((start, end - 1) for start, end in spans)
-            assert unicode.python_class(name, ascii_only=bool(flags)) == expected  # type: ignore[arg-type]
+            assert unicode.python_class(name, ascii_only=bool(flags)) == expected
 
 
 def test_case_table_is_that_of_sre() -> None:
     """The matcher's own functions agree for all code points, and lowering twice changes nothing more."""
-    import _sre
+    import _sre  # type: ignore[import-not-found]
 
     table = unicode.case_table()
     cased = set(table.cased)
@@ -60,7 +60,7 @@ def test_case_table_is_that_of_sre() -> None:
     assert not any(low in table.lower for low in table.lower.values())
     # sets test the lowered character against their classes
     for name in ("d", "s", "w"):
-        listed = unicode.python_class(name)  # type: ignore[arg-type]
+        listed = unicode.python_class(name)
         assert all(charset.contains(listed, c) == charset.contains(listed, low) for c, low in table.lower.items())
 
 
