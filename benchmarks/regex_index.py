@@ -1,8 +1,8 @@
 """Regex -> index, against PyPI's `outlines_core`, both sides in one run.
 
 The nine regexes of outlines-core's own benchmark, and five more, on one vocabulary. Each engine is a process of its
-own in its own Python (the packages share an import name); they take turns pattern by pattern, so that the machine's noise
-falls on both. What is measured:
+own in its own Python (the packages share an import name); they take turns pattern by pattern, so that the machine's
+noise falls on both. What is measured:
 
     eager    compile and build everything: ours `compile_regex` + `materialize()`, theirs `Index(regex, vocabulary)`
     lazy     ours only: compile + first mask, caches empty
@@ -234,13 +234,14 @@ def main() -> None:
             ratio = ours["eager_s"] / theirs["eager_s"] if "eager_s" in theirs else float("nan")
             note = "" if theirs.get("n_first", ours["n_first"]) == ours["n_first"] else (
                 f"first mask: {ours['n_first']} against {theirs['n_first']} tokens")  # fmt: skip
-            steps, other = ours.pop("steps"), theirs.pop("steps", None) or [float("nan")]
-            for side, values in ((ours, steps), (theirs, other)):
+            for side in (ours, theirs):
+                values = side.pop("steps", None) or [float("nan")]
                 side["p50_us"], side["p99_us"] = percentile(values, 0.5) * 1e6, percentile(values, 0.99) * 1e6
             shown = f"{theirs['eager_s']:9.3f}" if "eager_s" in theirs else f"{next(iter(theirs), '-'):>9s}"
-            print(f"{name[:24]:24s} {ours['lazy_s'] * 1e3:8.2f} {ours['lazy_first_s'] * 1e3:7.1f} {ours['eager_s']:8.3f} "
-                  f"{shown} {ratio:7.4f}   {ours['p50_us']:7.1f} {ours['p99_us']:8.1f} | {theirs['p50_us']:7.1f} "
-                  f"{theirs['p99_us']:8.1f}  {ours['states']}  {note or theirs.get('error', '')}", flush=True)  # fmt: skip
+            steps = " | ".join(f"{side['p50_us']:7.1f} {side['p99_us']:8.1f}" for side in (ours, theirs))
+            print(f"{name[:24]:24s} {ours['lazy_s'] * 1e3:8.2f} {ours['lazy_first_s'] * 1e3:7.1f} "
+                  f"{ours['eager_s']:8.3f} {shown} {ratio:7.4f}   {steps}  {ours['states']}  "
+                  f"{note or theirs.get('error', '')}", flush=True)  # fmt: skip
         for w in engines.values():
             w.process.kill()
     if args.out:

@@ -33,10 +33,11 @@ from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, TokenAutomaton
 
 if TYPE_CHECKING:
+    from outlines_core.batch import fill_masks
     from outlines_core.bitmask import allocate_bitmask
     from outlines_core.compile import compile_choice, compile_regex
     from outlines_core.guide import Guide
-    from outlines_core.index import Index, RegexAutomaton, fill_masks
+    from outlines_core.index import Index, RegexAutomaton
     from outlines_core.regex.language import Language
     from outlines_core.vocabulary import Vocabulary
 
@@ -79,7 +80,7 @@ _LAZY = {
     "allocate_bitmask": "bitmask",
     "compile_choice": "compile",
     "compile_regex": "compile",
-    "fill_masks": "index",
+    "fill_masks": "batch",
 }
 
 

@@ -40,7 +40,8 @@ def checked_words(out: Any, words: int) -> NDArray[np.uint32]:
         raise ValueError(f"a mask must be int32 or uint32, not {out.dtype}")
     if out.shape[0] < words:
         raise ValueError(f"a mask of this vocabulary needs {words} words, got {out.shape[0]}")
-    return out
+    words_of_out: NDArray[np.uint32] = out
+    return words_of_out
 
 
 def pack_ids(ids: Iterable[int] | NDArray[Any], size: int) -> NDArray[np.uint32]:
@@ -48,7 +49,8 @@ def pack_ids(ids: Iterable[int] | NDArray[Any], size: int) -> NDArray[np.uint32]
     chosen = np.asarray(list(ids) if not isinstance(ids, np.ndarray) else ids, dtype=np.int64)
     bits = np.zeros(n_words(size) * 32, dtype=np.uint8)
     bits[chosen] = 1
-    return np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
+    words: NDArray[np.uint32] = np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
+    return words
 
 
 def unpack_ids(mask: NDArray[Any]) -> NDArray[np.int64]:

@@ -14,13 +14,14 @@ from typing import Literal as OneOf
 
 from outlines_core.cache import LruCache
 from outlines_core.errors import UnsatisfiableError
-from outlines_core.index import RegexAutomaton, _Core
+from outlines_core.index import RegexAutomaton
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Alternation, Empty, Literal, Node, Ranges
 from outlines_core.regex.dfa import make_dfa
 from outlines_core.regex.nfa import ByteNfa, build_nfa, nfa_of_graph
 from outlines_core.regex.parser import parse
 from outlines_core.regex.simplify import simplify
+from outlines_core.regex_core import RegexCore
 from outlines_core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["clear_cache", "compile_ast", "compile_choice", "compile_regex", "fsm_core", "regex_core"]
 
 _CACHE_BYTES: Final = 512 * 2**20
-_cores: LruCache[_Core] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
+_cores: LruCache[RegexCore] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
 
 
 def clear_cache() -> None:
@@ -37,11 +38,13 @@ def clear_cache() -> None:
     _cores.clear()
 
 
-def _core(key: tuple[Any, ...], vocabulary: Vocabulary, limits: Limits, label: str, build: Callable[[], ByteNfa]) -> _Core:
+def _core(
+    key: tuple[Any, ...], vocabulary: Vocabulary, limits: Limits, label: str, build: Callable[[], ByteNfa]
+) -> RegexCore:
     key = (*key, limits, vocabulary.fingerprint)
     core = _cores.get(key)
     if core is None or 4 * core.dfa.n_states > limits.max_states or 4 * core.dfa.nbytes > limits.max_state_bytes:
-        core = _Core(make_dfa(build(), limits), vocabulary.snapshot(), label)
+        core = RegexCore(make_dfa(build(), limits), vocabulary.snapshot(), label)
     _cores.put(key, core)  # also when it was there: it has grown
     return core
 
@@ -50,7 +53,7 @@ def _shortened(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
-def regex_core(pattern: str, vocabulary: Vocabulary, *, dialect: OneOf["python", "ecma"], limits: Limits) -> _Core:
+def regex_core(pattern: str, vocabulary: Vocabulary, *, dialect: OneOf["python", "ecma"], limits: Limits) -> RegexCore:
     def build() -> ByteNfa:
         return build_nfa(simplify(parse(pattern, dialect=dialect, limits=limits)), limits)
 
@@ -127,7 +130,7 @@ def _recompile_ast(node: Node, vocab: Vocabulary, label: str, limits: Limits | N
     return compile_ast(node, vocab, label=label, limits=limits)
 
 
-def fsm_core(fsm: FSM, vocabulary: Vocabulary, *, limits: Limits) -> _Core:
+def fsm_core(fsm: FSM, vocabulary: Vocabulary, *, limits: Limits) -> RegexCore:
     """The core of an `interegular` FSM over characters."""
     from interegular.fsm import anything_else
 
@@ -141,13 +144,15 @@ def fsm_core(fsm: FSM, vocabulary: Vocabulary, *, limits: Limits) -> _Core:
     if low <= 0x10FFFF:
         rest.append((low, 0x10FFFF))
     characters: dict[int, Ranges] = {}
-    for symbol, key in fsm.alphabet.items():
+    for symbol, column in fsm.alphabet.items():
         own: Ranges = tuple(rest) if symbol is anything_else else ((ord(symbol), ord(symbol)),)
-        characters[key] = tuple(sorted(characters.get(key, ()) + own))
+        characters[column] = tuple(sorted(characters.get(column, ()) + own))
     numbers = {state: k for k, state in enumerate(sorted(fsm.states))}
     edges: list[list[tuple[Ranges, int]]] = [[] for _ in numbers]
     for state, row in fsm.map.items():
-        edges[numbers[state]] = [(characters[key], numbers[to]) for key, to in row.items() if key in characters]
+        edges[numbers[state]] = [
+            (characters[column], numbers[to]) for column, to in row.items() if column in characters
+        ]
     accepting = [state in fsm.finals for state in numbers]
     key = ("fsm", tuple(map(tuple, edges)), tuple(accepting), numbers[fsm.initial])
     return _core(

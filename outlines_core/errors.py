@@ -2,10 +2,12 @@
 
     OutlinesCoreError ─┬ ConstraintError(ValueError) ─┬ ConstraintSyntaxError(.source .offset)
                        │                              ├ UnsupportedFeatureError(.feature .path)
-                       │                              ├ UnsatisfiableError(.path) ─ IncompatibleVocabularyError(.missing_bytes)
+                       │                              ├ UnsatisfiableError(.path)
+                       │                              │     └ IncompatibleVocabularyError(.missing_bytes)
                        │                              └ LimitExceededError(.given .limit)
                        ├ VocabularyError(ValueError) · CacheFormatError
-                       └ GuideError(ValueError) ─ TokenRejectedError(.token_id .position) · RollbackError(.requested .available)
+                       └ GuideError(ValueError) ─┬ TokenRejectedError(.token_id .position)
+                                                 └ RollbackError(.requested .available)
 
 A message says what happened, where (a caret or a JSON pointer), what was expected and what to do about it; the
 fields say the same to programs. Everything a user's input can cause is a ``ValueError`` too, because that is what
@@ -14,7 +16,6 @@ the older packages of this field raise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 __all__ = [
@@ -57,11 +58,11 @@ def line_and_column(source: str, offset: int) -> tuple[int, int]:
     return source.count("\n", 0, offset) + 1, offset - start + 1
 
 
-def _rebuild(make: Callable[..., Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
-    error = make.__new__(make)  # type: ignore[call-overload]
+def _rebuild(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]) -> Exception:
+    error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)
-    return error  # type: ignore[no-any-return]
+    return error
 
 
 class OutlinesCoreError(Exception):

@@ -186,7 +186,7 @@ class Guide:
         if numel < words:
             raise ValueError(f"Invalid buffer size: the mask needs {words} elements, got {numel}.")
         buffer = (ctypes.c_uint32 * numel).from_address(data_ptr)
-        self._automaton.fill_mask(self._state, np.frombuffer(buffer, dtype=np.uint32))
+        self._automaton.fill_mask(self._state, np.ctypeslib.as_array(buffer))
 
     # -- identity ---------------------------------------------------------------------------------------------------
 

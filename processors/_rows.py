@@ -16,6 +16,7 @@ the new ids and the answers are copied to the host, once.
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -97,19 +98,30 @@ class RowTracker:
         """Forget everything: the next call is a start."""
         self._tracks: deque[_Track] = deque()
         self._start = 0
+        self._call: weakref.ref[object] | None = None
+        self._next_call: weakref.ref[object] | None = None
         self._pending: tuple[Any, list[_Link], bool] | None = None
 
-    def match(self, ids: torch.Tensor, n_blocks: int, flags: torch.Tensor | None = None) -> Step:
+    @property
+    def call(self) -> object | None:
+        """What stands for the decoding call of the last start, while it lives."""
+        return None if self._call is None else self._call()
+
+    def match(
+        self, ids: torch.Tensor, n_blocks: int, flags: torch.Tensor | None = None, call: object | None = None
+    ) -> Step:
         """Recognize the rows of a call.
 
         Args:
             ids: (n_rows, n) int64.
             n_blocks: rows continue rows of their own block only; n_rows is a multiple of it.
             flags: (n_rows,) booleans on the device of `ids` to bring along in the same copy.
+            call: what stands for the decoding call that these rows belong to, None if it is not known; rows of
+                another call than that of the last start are prompts.
         """
         n_rows, n = ids.shape
         found = [t for t in reversed(self._tracks) if t.length >= n - 1 and len(t.links) % n_blocks == 0]
-        if n <= self._start:
+        if n <= self._start or (call is not None and call is not self.call):
             found = []
         rows: Any = ids.detach()
         if self._on_device or ids.device.type != "cpu":
@@ -121,6 +133,7 @@ class RowTracker:
         links = [track.link(row, n - 1) for track, row in sources]
         if not links or any(link is None for link in links):
             self._pending = rows, [], False
+            self._next_call = None if call is None else weakref.ref(call)
             return Step(True, [], [], 0, on_host)
         known = [link for link in links if link is not None]
         newest = self._tracks[-1]
@@ -136,8 +149,9 @@ class RowTracker:
         (ids, before, in_place), self._pending = self._pending, None
         n = ids.shape[1]
         if not before:
+            call = self._next_call
             self.reset()
-            self._start = n
+            self._start, self._call = n, call
             self._tracks.append(_Track(_with_room(ids), n, [_Link(state, None) for state in states]))
             return
         links = [_Link(state, link) for state, link in zip(states, before, strict=True)]
@@ -215,12 +229,16 @@ class RowTracker:
 
 def _match_on_host(ids: NDArray[np.int64], found: list[_Track], n_blocks: int) -> list[tuple[_Track, int]]:
     """For each row the (track, row) that it continues; [] if some row continues none."""
+    if not found:
+        return []
     from outlines_core.kernels.masking import match_rows
 
     n_rows, n = ids.shape
-    track_of = np.full(n_rows, -1, dtype=np.int64)
     row_of = np.full(n_rows, -1, dtype=np.int64)
-    for k, track in enumerate(found):
+    if match_rows(ids, n - 1, found[0].ids, n_blocks, row_of) == 0:
+        return [(found[0], r) for r in row_of.tolist()]
+    track_of = np.where(row_of >= 0, 0, -1)
+    for k, track in enumerate(found[1:], 1):
         left = match_rows(ids, n - 1, track.ids, n_blocks, row_of)
         track_of[(row_of >= 0) & (track_of < 0)] = k
         if left == 0:

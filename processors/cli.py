@@ -289,7 +289,7 @@ def _load(name: str | None, device: str | None) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(where)
         model: Any = AutoModelForCausalLM.from_pretrained(where)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:  # ImportError: a tokenizer that needs another library
         _fail(f"cannot load the model {name}: {_first_line(error)}")
     return model.to(device).eval(), tokenizer
 

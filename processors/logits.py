@@ -12,10 +12,9 @@
 **Rows.** A processor sees nothing but the ids of each row. A row continues the row of its block that equals its ids but
 for the last one and that the processor has seen since the last start. If some row continues none, a new call of
 ``generate`` has begun, and the whole of each row is its prompt. So beams may swap places, drafts may be thrown away,
-and a processor may be used again without more ado. One thing cannot be told apart: a prompt that is what the *previous*
-call saw (its prompt, or that and the beginning of its output, but for the last token of the whole output) and exactly
-one more token goes on with that text: right if it is to be finished, wrong if it is meant as a new prompt. `reset`
-makes the next call a start whatever it says.
+and a processor may be used again without more ado. A new call of transformers' ``generate`` is a start in any case,
+even where its prompt is what the call before has seen. In a decoding loop of one's own, a prompt that is something seen
+since the last start and one token more would be taken for a continuation: `reset` makes the next call a start.
 
 **Ends.** After EOS, and after a token that the mask had forbidden (another processor forced it, or a beam search had to
 fill up a beam), a row is given its EOS ids and nothing else: it never raises and is never without a token.
@@ -25,7 +24,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-import sys
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
@@ -33,13 +32,13 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 import torch
 from transformers import LogitsProcessor
-from transformers.generation import candidate_generator
 
 import outlines_core as oc
 from outlines_core.bitmask import unpack_ids
 from outlines_core.errors import GuideError, TokenRejectedError
 from outlines_core.types import DEAD, FINISHED
 from outlines_core.vocabulary import Vocabulary
+from processors._callers import generate_call, refuse_other_tokenizers
 from processors._continuous import install_guard, refuse_continuous_batching
 from processors._rows import RowTracker, Step
 from processors._sources import Marker, Source, source_of
@@ -50,6 +49,9 @@ from processors.tokenizers import vocabulary_from
 __all__ = ["GuideLogitsProcessor", "OutlinesLogitsProcessor", "RegexLogitsProcessor"]
 
 _LIBRARIES = ("jax", "mlx", "numpy", "tensorflow", "torch")
+
+_N_THREADS = os.cpu_count() or 1
+"""Asked for once: the answer takes as long as a mask."""
 
 _FLOOR = -1e4
 """The logit of an EOS id where other processors left an ended row nothing: finite in every format, also scaled."""
@@ -84,7 +86,6 @@ class OutlinesLogitsProcessor(LogitsProcessor):
     def reset(self) -> None:
         """Forget what was seen: the next call begins a new text."""
 
-    @torch.no_grad()
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """The processed scores, of the type and shape of `scores`.
 
@@ -109,9 +110,10 @@ class OutlinesLogitsProcessor(LogitsProcessor):
                 f"input_ids {tuple(ids.shape)} and logits {tuple(logits.shape)} must both have one dimension, or two "
                 "with as many rows"
             )
-        if logits.ndim == 1:
-            return _like(scores, self.process_logits(ids[None], logits[None])[0])  # type: ignore[arg-type]
-        return _like(scores, self.process_logits(ids, logits))  # type: ignore[arg-type]
+        with torch.no_grad():  # not a decorator: `generate` looks at the signature each step
+            if logits.ndim == 1:
+                return _like(scores, self.process_logits(ids[None], logits[None])[0])  # type: ignore[arg-type]
+            return _like(scores, self.process_logits(ids, logits))  # type: ignore[arg-type]
 
     @property
     def supports_continuous_batching(self) -> NoReturn:  # type: ignore[override]
@@ -181,6 +183,7 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
         self._sources: list[Source] = [
             source_of(one, eos, default_eos, marker, max_new_tokens is not None) for one in self.guides
         ]
+        self._all_plain = all(source.automaton is not None for source in self._sources)
         pad = getattr(tokenizer, "pad_token_id", None)
         self._pads = frozenset({int(pad)} if isinstance(pad, (int, np.integer)) else ())
         self._least_columns = 0 if vocabulary is None else _text_columns(vocabulary, self._sources)
@@ -191,6 +194,7 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
         self._rows = RowTracker()
         self._buffer: MaskBuffer | None = None
         self._buffer_key: tuple[int, int, torch.device] | None = None
+        self._automata: list[oc.TokenAutomaton] = []  # one a row
 
     def _check_vocabularies(self) -> Vocabulary | None:
         """The vocabulary of the automata, which must be one and that of the tokenizer if this is a `Vocabulary`."""
@@ -219,7 +223,7 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"_rows", "_buffer", "_buffer_key", "violations"}
+        own = {"_rows", "_buffer", "_buffer_key", "_automata", "violations"}
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -252,23 +256,24 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
                 "are of another model or tokenizer"
             )
         on_host = logits.device.type == "cpu"
-        barred = torch.zeros(0) if on_host else torch.isneginf(logits).any(dim=1)
-        together = barred if not on_host and barred.device == input_ids.device else None
-        step = self._rows.match(input_ids, n_guides, together)
+        barred = None if on_host else torch.isneginf(logits).any(dim=1)
+        flags = barred if barred is not None and barred.device == input_ids.device else None
+        step = self._rows.match(input_ids, n_guides, flags, generate_call(self._rows.call))
         states = self._start_states(n_rows) if step.is_start else self._next_states(step)
         buffer = self._mask_buffer(n_rows, n_columns, logits.device)
         self._fill(states, step, buffer.words)
         is_open = np.ones(n_rows, dtype=np.uint8)
-        some_barred = on_host or (any(step.flags) if together is not None else bool(barred.any()))
-        # If nothing was barred before, something is open now: there is no need to wait for the answer of the device.
-        masked = apply_mask(logits, buffer, is_open if some_barred else None)
-        if not is_open.all():
+        if barred is None or (any(step.flags) if flags is not None else bool(barred.any())):
+            masked = apply_mask(logits, buffer, is_open)
+        else:  # nothing was barred before, so something is open: there is no need to wait for the answer
+            masked = apply_mask(logits, buffer)
+        if 0 in is_open.tobytes():
             self._open(np.flatnonzero(is_open == 0).tolist(), states, buffer, masked)
         self._rows.commit(states)
         return masked
 
     def _start_states(self, n_rows: int) -> list[Any]:
-        _refuse_other_tokenizers()
+        refuse_other_tokenizers()
         per_guide = n_rows // len(self._sources)
         return [source.start for source in self._sources for _ in range(per_guide)]
 
@@ -307,14 +312,15 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
     def _fill(self, states: list[Any], step: Step, words: Any) -> None:
         left = None if self.max_new_tokens is None else self.max_new_tokens - step.n_generated
         per_guide = len(states) // len(self._sources)
-        automata, plain, rows = [], [], []
+        if self._all_plain:
+            if len(self._automata) != len(states):
+                self._automata = [s.automaton for s in self._sources if s.automaton for _ in range(per_guide)]
+            masks_of = [state if state != DEAD else FINISHED for state in states]
+            oc.fill_masks(self._automata, masks_of, words, None, _N_THREADS)
+            return
         for r, state in enumerate(states):
             source = self._sources[r // per_guide]
-            if source.automaton is not None:
-                automata.append(source.automaton)
-                plain.append(state if state != DEAD else FINISHED)
-                rows.append(r)
-            elif state in (DEAD, FINISHED):
+            if state in (DEAD, FINISHED):
                 source.fill_end(words[r])
             elif not source.fill(state, left, words[r]):
                 if step.is_start:
@@ -325,8 +331,6 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
                     )
                 states[r] = self._violation(r, step.tokens[r], step.n_generated - 1)  # it used up the budget
                 source.fill_end(words[r])
-        if rows:
-            oc.fill_masks(automata, plain, words, rows)
 
     def _open(self, closed: list[int], states: list[Any], buffer: MaskBuffer, masked: torch.Tensor) -> None:
         """Rows in which nothing is left: an ended row gets its EOS ids, a live one raises."""
@@ -394,28 +398,6 @@ def _text_columns(vocabulary: Vocabulary, sources: Sequence[Source]) -> int:
     text = np.flatnonzero(np.diff(table.indptr))
     largest = int(text[-1]) if len(text) else -1
     return 1 + max(largest, *(i for source in sources for i in source.eos_ids))
-
-
-_OTHER_TOKENIZERS = tuple(
-    getattr(candidate_generator, name).get_candidates.__code__
-    for name in ("AssistedCandidateGeneratorDifferentTokenizers", "UniversalSpeculativeDecodingGenerator")
-    if hasattr(candidate_generator, name)
-)
-
-
-def _refuse_other_tokenizers() -> None:
-    """Raise if an assistant with its own tokenizer is calling: its ids mean nothing here.
-
-    Such an assistant is handed the processors of the main model. Only the stack tells who calls.
-    """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code in _OTHER_TOKENIZERS:
-            raise NotImplementedError(
-                "an assistant model with another tokenizer passes its own token ids to the logits processors of the "
-                "main model, which cannot work: use an assistant with the same tokenizer, or prompt lookup"
-            )
-        frame = frame.f_back  # type: ignore[assignment]
 
 
 def _explained(source: Source, state: Any) -> str:

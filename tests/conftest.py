@@ -1,8 +1,8 @@
 """Shared fixtures.  The toy vocabulary, as a trie:
 
-    a(0) ─ b(2) ─ c(5)
-    b(1)
-    c(3) ─ a(6)        EOS 7, special <pad> 8; id 4 is a hole
+a(0) ─ b(2) ─ c(5)
+b(1)
+c(3) ─ a(6)        EOS 7, special <pad> 8; id 4 is a hole
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     derandomize=True,
 )
-settings.register_profile(
-    "explore", settings.get_profile("default"), derandomize=False, database=None
-)
+settings.register_profile("explore", settings.get_profile("default"), derandomize=False, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -1,8 +1,8 @@
 """Lazy determinisation of a byte NFA, and the walk of a vocabulary trie over it.
 
 A DFA state is a sorted set of *items* ``node << 16 | d``: the NFA is at character node `node`, of whose UTF-8 DAG
-it has come to DAG node `d`. Sets are interned, so equal sets are one state. ``delta[state, byte class]`` holds UNKNOWN until
-somebody asks; then `expand` computes the one transition inside the kernel and the walk goes on. Nothing is ever
+it has come to DAG node `d`. Sets are interned, so equal sets are one state. ``delta[state, byte class]`` holds UNKNOWN
+until somebody asks; then `expand` computes the one transition inside the kernel and the walk goes on. Nothing is ever
 determinised that no text reaches.
 
 What a kernel cannot do by itself it reports by a status, with enough in `meta` to go on afterwards: FULL (a table

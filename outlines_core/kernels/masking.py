@@ -68,19 +68,23 @@ def match_rows(ids, length, known, n_blocks, out_row):  # type: ignore[no-untype
         block = r // per_block
         first = block * known_per_block
         guess = min(r % per_block, known_per_block - 1)
+        mine = ids[r]
         for k in range(-1, known_per_block):
             q = first + (guess if k < 0 else k)
             if k == guess:
                 continue
+            other = known[q]
             end = length
             equal = True
-            while end > 0 and equal:
-                start = max(0, end - 64)
+            while end >= 64 and equal:  # slices of a fixed length, without negative indices, become vector code
+                a, b = mine[end - 64 : end], other[end - 64 : end]
                 different = np.int64(0)
-                for i in range(start, end):
-                    different |= ids[r, i] ^ known[q, i]
+                for i in range(64):
+                    different |= a[i] ^ b[i]
                 equal = different == 0
-                end = start
+                end -= 64
+            for i in range(end):
+                equal &= mine[i] == other[i]
             if equal:
                 out_row[r] = q
                 break

@@ -16,7 +16,7 @@ def usefulness(kind, a, b, targets):  # type: ignore[no-untyped-def]
 
     For END states: bit 0, the text may end right here; bit 1, it may if it is empty too (BEGIN can be passed).
     Look-arounds are taken to hold; a state flagged useful may still be stuck, one flagged useless is.
-    Sweeps until nothing changes: continuations have smaller indices than what they continue, so two sweeps are the rule.
+    Sweeps until nothing changes: continuations have smaller indices than what they continue, so two are the rule.
     """
     n = kind.shape[0]
     at_end = np.zeros(n, dtype=np.uint8)  # ACCEPT is reached without reading: bit 0, bit 1 as above

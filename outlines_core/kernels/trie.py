@@ -63,4 +63,3 @@ def build_trie(data, starts, ids):  # type: ignore[no-untyped-def]
         n_open -= 1
         end[open_nodes[n_open]] = at
     return info, end, token, duplicates
-

@@ -78,7 +78,7 @@ class Alternation:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """`item` at least `min` and at most `max` times (None: no bound).  Possessive = `Atomic(greedy)`: parsers write that."""
+    """`item` at least `min` and at most `max` times (None: no bound).  Possessive: parsers write `Atomic(Repeat)`."""
 
     item: Node
     min: int

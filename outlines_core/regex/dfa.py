@@ -7,8 +7,8 @@
   have seen so far. A look-ahead that a thread has passed becomes an obligation on the rest of the text: a DFA state of
   the look-ahead's own automaton that runs along and must, or must not, accept. An obligation that can no longer fail is
   dropped, a thread whose obligation has failed dies. Intersection and complement are look-aheads up to the end of the
-  text, so the same machine does set algebra. A look-behind is an automaton for "anything, then the item" that runs along
-  from the start; whether it accepts *here* decides which threads may pass.
+  text, so the same machine does set algebra. A look-behind is an automaton for "anything, then the item" that runs
+  along from the start; whether it accepts *here* decides which threads may pass.
 
 State 0 is DEAD, 1 is unused (automata built on top call it FINISHED). Every other state that `delta` leads to is live:
 some text leads from it to acceptance. For sets of NFA positions that is so by construction (`nfa.useful`); with
@@ -60,7 +60,7 @@ class LazyDfa:
         self.nfa, self.limits = nfa, limits
         self.lock = threading.RLock()
         self.byte_class, self.n_classes = nfa.byte_class, nfa.n_classes
-        capacity, pool = 64, max(1024, 2 * nfa.n_states if nfa.n_states < 4096 else 4096)
+        capacity, pool = min(64, limits.max_states), max(1024, 2 * nfa.n_states if nfa.n_states < 4096 else 4096)
         self.delta = np.zeros((capacity, self.n_classes), dtype=np.int32)
         self.accept = np.zeros(capacity, dtype=np.uint8)
         self.allowed = np.full(capacity, 2, dtype=np.uint8)
@@ -68,7 +68,7 @@ class LazyDfa:
         self._indptr = np.zeros(capacity + 1, dtype=np.int64)
         self._pool = np.zeros(pool, dtype=np.int64)
         self._hashes = np.zeros(capacity, dtype=np.int64)
-        self._table = np.full(4 * capacity, -1, dtype=np.int32)
+        self._table = np.full(256, -1, dtype=np.int32)
         self.meta = np.zeros(kernel.META_SIZE, dtype=np.int64)
         self.meta[kernel.M_N_STATES] = _FIRST
         self._allocate_scratch()
@@ -117,7 +117,7 @@ class LazyDfa:
             )
         capacity, pool = self.delta.shape[0], self._pool.shape[0]
         if n >= capacity:
-            capacity *= 2
+            capacity = min(2 * capacity, limits.max_states)
         else:  # a state may need room for every NFA position
             pool = max(2 * pool, int(self._indptr[n]) + 2 * self.nfa.n_states + 16)
         nbytes = capacity * (4 * self.n_classes + 32) + 8 * pool
@@ -138,7 +138,7 @@ class LazyDfa:
             self._seen = _enlarged(self._seen, capacity)
             self._indptr = _enlarged(self._indptr, capacity + 1)
             self._hashes = _enlarged(self._hashes, capacity)
-            self._rehash(4 * capacity)
+            self._rehash(1 << (4 * capacity - 1).bit_length())  # a power of two
         self._pack()
 
     def _rehash(self, cells: int) -> None:
@@ -172,7 +172,8 @@ class LazyDfa:
         with self.lock:
             for klass in np.flatnonzero(self.delta[state] == kernel.UNKNOWN).tolist():
                 self.fill(state, klass)
-            return self.delta[state]
+            row: NDArray[np.int32] = self.delta[state]
+            return row
 
     def run(self, state: int, text: bytes) -> int:
         """The state after `text`."""
@@ -324,7 +325,7 @@ class LookDfa(LazyDfa):
         self, key: Any, trackers: tuple[int, ...] | None, threads: frozenset[Thread], *, accepting: bool
     ) -> int:
         state = self.n_states
-        held = sum(map(len, (self._raw, self._obligation_steps))) * 120 + state * 400
+        held = (len(self._raw) + len(self._obligation_steps)) * 120 + state * 400
         if held > self.limits.max_state_bytes:
             raise LimitExceededError(
                 f"the constraint's look-around states would take {held:,} bytes (Limits.max_state_bytes)",
@@ -346,7 +347,10 @@ class LookDfa(LazyDfa):
         return state
 
     def _closure(
-        self, seeds: list[tuple[int, Obligations]], trackers: tuple[int, ...] | None, at_begin: bool,
+        self,
+        seeds: list[tuple[int, Obligations]],
+        trackers: tuple[int, ...] | None,
+        at_begin: bool,
         threads: set[Thread] | None = None,
     ) -> int:
         """The state of `threads` plus all that `seeds` stand for without reading a byte."""

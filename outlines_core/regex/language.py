@@ -52,7 +52,11 @@ class Language:
 
     @classmethod
     def parse(
-        cls, pattern: str, *, dialect: OneOf["python", "ecma"] = "python", flags: int = 0,
+        cls,
+        pattern: str,
+        *,
+        dialect: OneOf["python", "ecma"] = "python",
+        flags: int = 0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Language:
         """The texts that a pattern matches from start to end (see `compile_regex` for the dialects and errors)."""

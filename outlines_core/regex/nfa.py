@@ -5,7 +5,8 @@ Thompson's construction in continuation style: ``emit(node, next)`` appends the 
 whatever its set: how its UTF-8 bytes go is a DAG shared by all states with that set (`utf8`).
 
 Counted repeats are unrolled, but by copying arrays: the body is emitted once and its block repeated with shifted
-indices, so that ``.{0,100000}`` costs milliseconds and 9 bytes a state. Alternations of many words are laid out by numpy.
+indices, so that ``.{0,100000}`` costs milliseconds and 9 bytes a state. Alternations of many words are laid out by
+numpy.
 
 Atomic groups and algebra inside a pattern are rewritten here: see `_Builder.atomic` and `_Builder.embedded`.
 
@@ -48,6 +49,7 @@ __all__ = ["ANY", "ByteNfa", "LookAround", "any_text", "build_nfa", "nfa_of_grap
 CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which must not be imported here (numba)
 _PLACE: Final = -7
 _MAX_DAG: Final = 65_000
+_MAX_DEPTH: Final = 180
 ANY: Final[Ranges] = ((0, 0x10FFFF),)
 StateIndex: TypeAlias = int
 
@@ -549,7 +551,7 @@ def _check_atomic(node: Node) -> None:
     """Refuse what the ordered construction does not reproduce exactly."""
     match node:
         case Look() | Begin() | End() | Atomic() | Intersection() | Complement():
-            what = "a look-around, an anchor or a nested atomic group inside an atomic group that can match in several ways"
+            what = "a look-around, an anchor or an atomic group inside an atomic group that can match in several ways"
             raise UnsupportedFeatureError(
                 f"{what} (at {node.span[0]})", feature="assertion in an atomic group", path=str(node.span[0])
             )
@@ -568,6 +570,22 @@ def _check_atomic(node: Node) -> None:
             pass
 
 
+def _check_depth(node: Node) -> None:
+    """Refuse what the recursion of `_Builder.emit` could not go down."""
+    stack = [(node, 1)]
+    while stack:
+        at, depth = stack.pop()
+        if depth > _MAX_DEPTH:
+            raise LimitExceededError("the pattern is nested too deeply", given=depth, limit=_MAX_DEPTH)
+        match at:
+            case Concat(items) | Alternation(items) | Intersection(items):
+                stack.extend((item, depth + 1) for item in items if not isinstance(item, Literal | CharSet))
+            case Repeat(item) | Atomic(item) | Complement(item) | Look(item):
+                stack.append((item, depth + 1))
+            case _:
+                pass
+
+
 def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
     """The byte NFA of all texts that `node` matches from their start to their end.
 
@@ -575,6 +593,7 @@ def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
         LimitExceededError: more than ``limits.max_nfa_states`` states.
         UnsupportedFeatureError: a combination of assertions that is not built (see `_check_atomic` and `look`).
     """
+    _check_depth(node)
     builder = _Builder(limits)
     start = builder.emit(node, builder.accept, tail=True)
     return builder.finish(start)

@@ -1,8 +1,8 @@
 r"""Character classes and case tables, computed or loaded when first asked for.
 
 Python's classes and case mappings are those of the *running* interpreter, so they are computed from `re` and `str`:
-one scan of a string of all code points (about 10 ms, once a process).  ECMAScript's come from a table that
-``scripts/make_ecma_tables.mjs`` wrote down from a JavaScript engine's own answers (`data/ecma.json`).
+one scan of a string of all code points (about 10 ms, then kept on disk for this interpreter).  ECMAScript's come from a
+table that ``scripts/make_ecma_tables.mjs`` wrote down from a JavaScript engine's own answers (`data/ecma.json`).
 
 ``sre`` (Python's matcher) ignores case by lowering one character of text and comparing with a lowered pattern, plus a
 short table of lower-case letters that share their upper case (``s`` and U+017F).  `fold_char` and `fold_set` give the
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import unicodedata
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -23,6 +25,9 @@ from re._casefix import _EXTRA_CASES  # type: ignore[import-not-found]  # the ru
 from typing import Any, NamedTuple
 from typing import Literal as OneOf
 
+import numpy as np
+
+from outlines_core.cache import content_key, default_store
 from outlines_core.regex.ast import Ranges
 from outlines_core.regex.charset import complement, contains, difference, normalise, union
 
@@ -47,8 +52,14 @@ def python_class(name: OneOf["d", "s", "w"], *, ascii_only: bool = False) -> Ran
     r"""The characters of ``\d``, ``\s`` or ``\w``."""
     if ascii_only:
         return _ASCII[name]
-    spans = (match.span() for match in re.finditer(rf"\{name}+", _scanned_text()))
-    return tuple((start, end - 1) for start, end in spans)
+    store = default_store()
+    key = content_key("python-class", 1, name, sys.version, unicodedata.unidata_version)
+    known = store.get(key)
+    if known is None or known.keys() != {"ranges"}:
+        spans = [match.span() for match in re.finditer(rf"\{name}+", _scanned_text())]
+        known = {"ranges": np.array(spans, dtype=np.int32).reshape(-1, 2)}
+        store.put(key, known)
+    return tuple((start, end - 1) for start, end in known["ranges"].tolist())
 
 
 class CaseTable(NamedTuple):

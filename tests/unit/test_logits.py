@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessorList
 
 import outlines_core as oc
@@ -104,6 +104,12 @@ class TestRows:
         assert ask(processor, [[4, 0]]) == [{1}]
         processor.reset()
         assert ask(processor, [[4, 0]]) == [{0, 2}]
+
+    def test_a_list_made_for_each_step(self, toy, tracked_on):
+        processor = RegexLogitsProcessor("abb", toy)
+        for tokens, expected in [((), {0, 2}), ((0,), {1}), ((0, 1), {1}), ((0, 1, 1), {EOS})]:
+            scores = LogitsProcessorList([processor])(torch.tensor([[4, *tokens]]), torch.zeros(1, 9))
+            assert allowed(scores) == [expected]
 
     def test_one_unknown_row_makes_all_of_them_prompts(self, toy, tracked_on):
         processor = RegexLogitsProcessor("abc", toy)

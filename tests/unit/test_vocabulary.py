@@ -224,7 +224,7 @@ def test_damaged_binaries_are_refused_by_name(vocabulary, data):
     if kind == "cut":
         binary = binary[: data.draw(st.integers(0, len(binary) - 1))]
     elif kind == "flip":
-        for at in data.draw(st.lists(st.integers(0, len(binary) - 1), min_size=1, max_size=3)):
+        for at in data.draw(st.lists(st.integers(0, len(binary) - 1), min_size=1, max_size=3, unique=True)):
             binary[at] ^= data.draw(st.integers(1, 255))
     else:
         binary = bytearray(data.draw(st.binary(max_size=200)))

@@ -1,0 +1,61 @@
+"""The masks of one decoding step for a whole batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from numpy.typing import NDArray
+
+from outlines_core.index import RegexAutomaton
+from outlines_core.types import StateId, TokenAutomaton
+
+__all__ = ["fill_masks"]
+
+
+def fill_masks(
+    automata: Sequence[TokenAutomaton],
+    states: Sequence[StateId],
+    out: NDArray[Any],
+    rows: Sequence[int] | None = None,
+    threads: int | None = None,
+) -> None:
+    """The masks of one step of a batch.
+
+    Args:
+        automata, states: one automaton and its state a sequence; automata may repeat or all differ.
+        out: (n_rows, >= n_words) int32 or uint32.
+        rows: which row of `out` each sequence writes; default: 0, 1, 2 ...; other rows are untouched.
+        threads: how many threads may compute masks that no one has visited before (they run without the GIL);
+            default: the number of CPUs. Ready masks are copied by the calling thread.
+
+    Raises:
+        ValueError: the arguments do not fit together.
+    """
+    if rows is None:
+        rows = range(len(automata))
+    if not len(automata) == len(states) == len(rows):
+        raise ValueError(f"{len(automata)} automata, {len(states)} states and {len(rows)} rows: they must be as many")
+    if getattr(out, "ndim", 0) != 2:
+        raise ValueError("the masks of a batch need a two-dimensional array")
+    if any(not 0 <= r < out.shape[0] for r in rows):
+        raise ValueError(f"rows must lie between 0 and {out.shape[0] - 1}")
+    missing: list[int] = []
+    for i, (automaton, state) in enumerate(zip(automata, states, strict=True)):
+        if isinstance(automaton, RegexAutomaton) and state in automaton._core.masks:
+            automaton.fill_mask(state, out[rows[i]])
+        else:
+            missing.append(i)
+    workers = min(len(missing), threads if threads is not None else os.cpu_count() or 1)
+
+    def one(i: int) -> None:
+        automata[i].fill_mask(states[i], out[rows[i]])
+
+    if workers > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(one, missing))
+    else:
+        for i in missing:
+            one(i)

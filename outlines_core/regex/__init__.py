@@ -1,0 +1,1 @@
+"""Pattern text -> AST -> byte NFA -> lazy DFA; set algebra on the way."""

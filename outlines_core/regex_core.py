@@ -1,0 +1,397 @@
+"""What all automata of one regular constraint and one vocabulary share: lazy DFA, masks, distances.
+
+A mask is one walk of the vocabulary trie over the DFA, which computes the transitions that nobody has needed yet as it
+goes. It is made on the first visit and kept: as ids where they are few, within ``Limits.max_mask_bytes``.
+
+Where each byte that the pattern can use is a token by itself, every live DFA state can be spelled out and the walk's
+answer is exact. Otherwise a token is allowed only if its target is *token-live*: some sequence of tokens leads from it
+to acceptance. That is decided by a search over token steps, each result remembered (`RegexCore.token_live`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
+from outlines_core.kernels.dfa import LANES, advance, fill_sparse, lanes_to_ids, mask_to_ids, walk_lanes
+from outlines_core.regex.dfa import LazyDfa
+from outlines_core.types import DEAD, FINISHED, FIRST_STATE
+from outlines_core.vocabulary import Vocabulary
+
+__all__ = ["RegexCore"]
+
+_EDGES_KEPT = 1 << 16
+_SEARCH_LIMIT = 20_000
+"""Token steps looked at for one question about distances before giving up."""
+
+
+class RegexCore:
+    """Everything that automata of one constraint and one vocabulary share."""
+
+    def __init__(self, dfa: LazyDfa, vocabulary: Vocabulary, label: str) -> None:
+        table = vocabulary.table
+        self.dfa, self.vocabulary, self.label = dfa, vocabulary, label
+        self.lock = dfa.lock
+        self.size, self.n_words = table.size, table.n_words
+        self.data, self.indptr = table.data, table.indptr
+        self.eos_ids = table.eos_ids
+        self.eos = frozenset(table.eos_ids.tolist())
+        trie = table.trie
+        self.trie, self.duplicates = (trie.info, trie.end, trie.token), trie.duplicates
+        self.packed = trie.packed
+        self._path = np.zeros(trie.max_depth + 2, dtype=np.int32)
+        self.single = np.zeros(256, dtype=np.bool_)
+        self.single[table.data[table.indptr[:-1][np.diff(table.indptr) == 1]]] = True
+        self.filtered = bool(np.any(_bytes_used(dfa) & ~self.single))
+        self.shape = (self.n_words,)
+        self.room = (self.n_words - 1) // 4  # so many ids at most are kept as ids: fewer than there are words
+        self.eos_words = [
+            (word, np.uint32(sum(1 << (i & 31) for i in self.eos if i >> 5 == word)))
+            for word in sorted({i >> 5 for i in self.eos})
+        ]
+        self.edges: dict[tuple[int, int], int] = {}
+        self._mask_bytes = 0
+        self._dense: dict[bytes, NDArray[np.int32]] = {}
+        end_only = np.zeros(self.n_words, dtype=np.uint32)
+        fill_ids(end_only, self.eos_ids)
+        self.masks: dict[int, NDArray[np.int32]] = {
+            FINISHED: self._compressed(end_only),
+            DEAD: self._compressed(np.zeros(self.n_words, dtype=np.uint32)),
+        }
+        self._targets: dict[int, NDArray[np.int32]] = {}
+        self._token_distance: dict[int, int] = {}
+        self._byte_distance: dict[int, int] = {}
+        self.complete = False
+        if dfa.start == DEAD:
+            raise UnsatisfiableError(f"no text at all satisfies {label}")
+        if self.filtered and not self.token_live(dfa.start):
+            self._raise_incompatible()
+
+    def _raise_incompatible(self) -> None:
+        witness = self.dfa.shortest(self.dfa.start) or b""
+        seen = np.zeros(256, dtype=np.bool_)
+        seen[self.data] = True
+        missing = bytes(byte for byte in dict.fromkeys(witness) if not seen[byte])
+        hint = f"no token contains the bytes {missing!r}, which" if missing else "its tokens do not combine to what"
+        raise IncompatibleVocabularyError(
+            f"The vocabulary does not allow us to build a sequence that matches {self.label}: {hint} for instance "
+            f"{witness[:60]!r} needs",
+            missing_bytes=missing,
+        )
+
+    # -- liveness in tokens -----------------------------------------------------------------------------------------
+
+    def token_live(self, state: int) -> bool:
+        """Can acceptance be reached from `state` by whole tokens?"""
+        known = int(self.dfa.allowed[state])
+        if known < 2:
+            return known == 1
+        with self.lock:
+            return self._search_live(state)
+
+    def _search_live(self, state: int) -> bool:
+        dfa = self.dfa
+        parents: dict[int, list[int]] = {state: []}
+        queue = deque([state])
+        alive: list[int] = []
+        while queue:
+            at = queue.popleft()
+            if dfa.accept[at] or dfa.allowed[at] == 1 or self._byte_live(at):
+                alive.append(at)
+                break
+            for target in self.targets(at, live_only=False).tolist():
+                if dfa.allowed[target] == 0:
+                    continue
+                if target in parents:
+                    parents[target].append(at)
+                else:
+                    parents[target] = [at]
+                    queue.append(target)
+        if not alive:
+            dfa.allowed[list(parents)] = 0
+            return False
+        while alive:
+            at = alive.pop()
+            dfa.allowed[at] = 1
+            alive.extend(parents.pop(at, ()))
+        return bool(dfa.allowed[state] == 1)
+
+    def _byte_live(self, state: int) -> bool:
+        """A quick sufficient test: a way to acceptance in single-byte tokens."""
+        text = self.dfa.shortest(state, usable=self.single)
+        if text is None:
+            return False
+        for byte in text:
+            self.dfa.allowed[state] = 1
+            state = self.dfa.step(state, byte)
+        self.dfa.allowed[state] = 1
+        return True
+
+    def targets(self, state: int, *, live_only: bool = True) -> NDArray[np.int32]:
+        """The distinct states that single tokens lead to (the lock must be held)."""
+        known = self._targets.get(state)
+        if known is None:
+            scratch = np.zeros(self.n_words + 1, dtype=np.uint32)
+            self._path[0] = state
+            known = self._targets[state] = self.dfa.walk(self.packed, self._path, scratch, collect=True)
+        if live_only and self.filtered:
+            return known[[self.token_live(t) for t in known.tolist()]]
+        return known
+
+    # -- masks ------------------------------------------------------------------------------------------------------
+
+    def mask(self, state: int) -> NDArray[np.int32]:
+        """The mask of a state: (n_words,) words, or fewer entries and then the allowed ids."""
+        with self.lock:
+            known = self.masks.get(state)
+            if known is not None:
+                return known
+            if not FIRST_STATE <= state < self.dfa.n_states:
+                raise ValueError(f"{state} is not a state of this automaton")
+            words = np.zeros(self.n_words + 1, dtype=np.uint32)
+            if self.filtered:  # two walks: where do tokens lead, and which of that is live
+                for target in self.targets(state, live_only=False).tolist():
+                    self.token_live(target)
+            self._path[0] = state
+            self.dfa.walk(self.packed, self._path, words, filtered=self.filtered)
+            return self._finish_mask(state, words[: self.n_words])
+
+    def _finish_mask(self, state: int, words: NDArray[np.uint32]) -> NDArray[np.int32]:
+        self._add_duplicates(words)
+        if self.dfa.accept[state]:
+            for word, bits in self.eos_words:
+                words[word] |= bits
+        stored = self._compressed(words)
+        self._keep(state, stored)
+        return stored
+
+    def all_states(self) -> list[int]:
+        """Every state that tokens can reach from the start, in order of discovery; all transitions are known then."""
+        with self.lock:
+            everything = self.dfa.expand_everything()
+            if not self.filtered:  # each byte is a token
+                return everything
+            order, known = [self.dfa.start], {self.dfa.start}
+            for state in order:
+                for target in self.targets(state).tolist():
+                    if target not in known:
+                        known.add(target)
+                        order.append(target)
+            return order
+
+    def build_masks(self, states: list[int]) -> None:
+        """Masks of at most LANES states whose transitions are all known.  Walks of several threads run side by side."""
+        if self.filtered:
+            for state in states:
+                self.mask(state)
+            return
+        path = np.zeros((self._path.shape[0], LANES), dtype=np.int32)
+        path[0, : len(states)] = states
+        lanes = np.zeros((self.n_words + 1, LANES), dtype=np.uint32)
+        walk_lanes(self.packed, self.dfa.byte_class, self.dfa.delta, path, lanes)
+        if len(self.duplicates):
+            first, other = self.duplicates[:, 0], self.duplicates[:, 1]
+            bits = (lanes[first >> 5] >> (first & 31).astype(np.uint32)[:, None]) & np.uint32(1)
+            np.bitwise_or.at(lanes, other >> 5, bits << (other & 31).astype(np.uint32)[:, None])
+        accepting = np.flatnonzero(self.dfa.accept[states])
+        for word, bits in self.eos_words:
+            lanes[word, accepting] |= bits
+        counts = np.empty(LANES, dtype=np.int64)
+        ids = np.empty((LANES, self.room), dtype=np.int32)
+        lanes_to_ids(lanes, self.n_words, counts, ids)
+        with self.lock:
+            for lane, state in enumerate(states):
+                if counts[lane] <= self.room:
+                    self._keep(state, ids[lane, : counts[lane]].copy())
+                else:
+                    self._keep(state, self._shared(np.ascontiguousarray(lanes[: self.n_words, lane])))
+
+    def _add_duplicates(self, words: NDArray[np.uint32]) -> None:
+        if len(self.duplicates):
+            first, other = self.duplicates[:, 0], self.duplicates[:, 1]
+            fill_ids(words, other[(words[first >> 5] >> (first & 31).astype(np.uint32)) & np.uint32(1) == 1])
+
+    def _compressed(self, words: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """Ids if they are few, else the words."""
+        ids = np.empty(self.room, dtype=np.int32)
+        n = mask_to_ids(words, ids)
+        return ids[:n].copy() if n <= self.room else self._shared(words)
+
+    def _shared(self, words: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """One array for equal masks."""
+        if len(self._dense) >= 4096:
+            self._dense.clear()
+        return self._dense.setdefault(words.tobytes(), words.view(np.int32))
+
+    def _keep(self, state: int, mask: NDArray[np.int32]) -> None:
+        self.masks[state] = mask
+        self._mask_bytes += mask.nbytes + 200
+        if self._mask_bytes > self.dfa.limits.max_mask_bytes:
+            for old in [s for s in self.masks if s >= FIRST_STATE][: max(1, len(self.masks) // 2)]:
+                self._mask_bytes -= self.masks.pop(old).nbytes + 200
+            self._dense.clear()
+
+    def fill(self, state: int, words: NDArray[Any]) -> None:
+        """Write the mask of `state` into `words` (checked)."""
+        mask = self.masks.get(state)
+        if mask is None:
+            mask = self.mask(state)
+        n = self.n_words
+        if mask.shape[0] == n:
+            words[:n] = mask.view(np.uint32)
+            if words.shape[0] > n:
+                words[n:] = 0
+        else:
+            fill_sparse(mask, words)
+
+    def ids(self, state: int) -> NDArray[np.int32]:
+        """The allowed ids, ascending."""
+        mask = self.masks.get(state)
+        if mask is None:
+            mask = self.mask(state)
+        if mask.shape[0] != self.n_words:
+            return mask
+        ids = np.empty(self.size, dtype=np.int32)
+        return ids[: mask_to_ids(mask.view(np.uint32), ids)]
+
+    # -- steps ------------------------------------------------------------------------------------------------------
+
+    def next_state(self, state: int, token_id: int) -> int:
+        if state < FIRST_STATE:
+            return FINISHED if state == FINISHED and token_id in self.eos else DEAD
+        if token_id in self.eos:
+            return FINISHED if self.dfa.accept[state] else DEAD
+        if not 0 <= token_id < self.size:
+            return DEAD
+        dfa = self.dfa
+        if state >= dfa.n_states:
+            raise ValueError(f"{state} is not a state of this automaton")
+        target = int(advance(dfa.delta, dfa.byte_class, self.data, self.indptr, token_id, state))
+        if target < 0:
+            target = dfa.run(state, self.data[self.indptr[token_id] : self.indptr[token_id + 1]].tobytes())
+        if self.filtered and target and not self.token_live(target):
+            target = DEAD
+        if len(self.edges) >= _EDGES_KEPT:
+            self.edges.clear()
+        self.edges[state, token_id] = target
+        return target
+
+    # -- distances --------------------------------------------------------------------------------------------------
+
+    def min_tokens(self, state: int) -> int:
+        """Fewest tokens from `state` to acceptance: a breadth-first search over token steps."""
+        known = self._token_distance.get(state)
+        if known is not None:
+            return known
+        with self.lock:
+            layer, seen, distance, looked_at = [state], {state}, 0, 0
+            while layer:
+                if any(self.dfa.accept[s] for s in layer):
+                    self._token_distance[state] = distance
+                    return distance
+                following: list[int] = []
+                for s in layer:
+                    looked_at += 1
+                    if looked_at > _SEARCH_LIMIT:
+                        raise LimitExceededError(
+                            "the fewest tokens to the end are too many to be searched for",
+                            given=looked_at,
+                            limit=_SEARCH_LIMIT,
+                        )
+                    for t in self.targets(s).tolist():
+                        if t not in seen:
+                            seen.add(t)
+                            following.append(t)
+                layer, distance = following, distance + 1
+        raise AssertionError("a live state from which nothing accepts")
+
+    def byte_distance(self, state: int) -> int:
+        """Fewest bytes from `state` to acceptance; if single bytes are tokens, as many tokens do."""
+        known = self._byte_distance.get(state)
+        if known is None:
+            text = self.dfa.shortest(state) or b""
+            known = len(text)
+            for k, byte in enumerate(text):  # every state on a shortest way is on its own shortest way
+                self._byte_distance[state] = len(text) - k
+                state = self.dfa.step(state, byte)
+            self._byte_distance[state] = 0
+        return known
+
+    def closing_mask(self, state: int, budget: int, words: NDArray[np.uint32]) -> None:
+        """The tokens of the mask after which at most ``budget - 1`` more tokens are needed."""
+        self.fill(state, words)
+        if state < FIRST_STATE:
+            return
+        with self.lock:
+            targets = self.targets(state).tolist()
+            far = targets if self.filtered else [t for t in targets if self.byte_distance(t) > budget - 1]
+            if not far:
+                return
+            self._measure(state)
+            distances = {t: self._distance_or_bound(t) for t in targets}  # may make states
+            near = np.zeros(self.dfa.allowed.shape[0], dtype=np.uint8)
+            near[[t for t, distance in distances.items() if distance <= budget - 1]] = 1
+            closing = np.zeros(self.n_words + 1, dtype=np.uint32)
+            self._path[0] = state
+            self.dfa.walk(self.packed, self._path, closing, allowed=near)
+            closing = closing[: self.n_words]
+            self._add_duplicates(closing)
+            if self.dfa.accept[state]:
+                fill_ids(closing, self.eos_ids)
+            words[: self.n_words] = closing
+
+    def _distance_or_bound(self, state: int) -> int:
+        """Exact if it was measured, else the number of bytes, which is not too small."""
+        known = self._token_distance.get(state)
+        if known is not None:
+            return known
+        return self.min_tokens(state) if self.filtered else self.byte_distance(state)
+
+    def _measure(self, state: int) -> None:
+        """Token distances of everything reachable from `state` at once, if that is not too much."""
+        if state in self._token_distance:
+            return
+        order, numbers = [state], {state: 0}
+        sources: list[NDArray[np.int64]] = []
+        goals: list[NDArray[np.int64]] = []
+        for k, s in enumerate(order):
+            if k > _SEARCH_LIMIT // 4:
+                return
+            found = self.targets(s).tolist()
+            for t in found:
+                if t not in numbers:
+                    numbers[t] = len(order)
+                    order.append(t)
+            goals.append(np.array([numbers[t] for t in found], dtype=np.int64))
+            sources.append(np.full(len(found), k, dtype=np.int64))
+        source, goal = np.concatenate(sources), np.concatenate(goals)
+        distance = np.where(self.dfa.accept[order] != 0, 0, -1)
+        d = 0
+        while True:
+            reached = source[(distance[goal] == d) & (distance[source] < 0)]
+            if not len(reached):
+                break
+            d += 1
+            distance[reached] = d
+        self._token_distance.update(zip(order, distance.tolist(), strict=True))
+
+    @property
+    def nbytes(self) -> int:
+        return self.dfa.nbytes + self._mask_bytes + sum(t.nbytes for t in self._targets.values())
+
+
+def fill_ids(words: NDArray[np.uint32], ids: NDArray[np.int32]) -> None:
+    """Set the bits of `ids`, which may repeat words."""
+    np.bitwise_or.at(words, ids >> 5, np.uint32(1) << (ids & 31).astype(np.uint32))
+
+
+def _bytes_used(dfa: LazyDfa) -> NDArray[np.bool_]:
+    """Bytes that some character of the constraint contains (the "any byte" of look-aheads left out)."""
+    dag = dfa.nfa.dag
+    own = dag[~np.all(dag == 1, axis=1)]
+    used: NDArray[np.bool_] = np.any(own != 0, axis=0)[dfa.byte_class]
+    return used
