@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from typing import Literal as OneOf
 
 from outlines_core.cache import LruCache
-from outlines_core.errors import UnsatisfiableError
+from outlines_core.errors import LimitExceededError, UnsatisfiableError
 from outlines_core.index import RegexAutomaton
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Alternation, Empty, Literal, Node, Ranges
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["clear_cache", "compile_ast", "compile_choice", "compile_regex", "fsm_core", "regex_core"]
 
+_ASSERTIONS: Final = ("^", "$", "(?", "+", r"\b", r"\B", r"\A", r"\Z", r"\z")
 _CACHE_BYTES: Final = 512 * 2**20
 _cores: LruCache[RegexCore] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
 
@@ -55,7 +56,18 @@ def _shortened(text: str) -> str:
 
 def regex_core(pattern: str, vocabulary: Vocabulary, *, dialect: OneOf["python", "ecma"], limits: Limits) -> RegexCore:
     def build() -> ByteNfa:
-        return build_nfa(simplify(parse(pattern, dialect=dialect, limits=limits)), limits)
+        constructs = sum(map(pattern.count, "([{\\*+?"))
+        if constructs > limits.max_pattern_constructs:
+            raise LimitExceededError(
+                f"the pattern has about {constructs:,} groups, sets, escapes and quantifiers; "
+                f"Limits.max_pattern_constructs is {limits.max_pattern_constructs:,}",
+                given=constructs,
+                limit=limits.max_pattern_constructs,
+            )
+        node = parse(pattern, dialect=dialect, limits=limits)
+        if any(mark in pattern for mark in _ASSERTIONS):  # else there is nothing that `simplify` could take out
+            node = simplify(node)
+        return build_nfa(node, limits)
 
     if not isinstance(pattern, str):
         raise TypeError(f"a pattern must be a str, not {type(pattern).__name__}")

@@ -18,19 +18,23 @@ class Limits:
 
     Args:
         max_pattern_length: characters of a regex.
+        max_pattern_constructs: groups, sets, escapes and quantifiers of a regex (plain characters are cheap, these not).
         max_nesting: depth of nested groups in a regex.
         max_nfa_states: states of the byte automaton of a regex, counted repeats unrolled.
         max_states: automaton states that one compiled constraint may create over its life.
         max_state_bytes: bytes of the state tables (sets, transitions) behind these states.
+        max_steps_per_call: transitions of look-around patterns that one call may compute (each takes 10-50 us).
         max_mask_bytes: bytes of ready masks kept per compiled constraint (a cache: older ones are dropped).
         number_digits: mantissa digits that a JSON number may have.
     """
 
     max_pattern_length: int = 2_000_000
+    max_pattern_constructs: int = 60_000
     max_nesting: int = 200
-    max_nfa_states: int = 4_000_000
+    max_nfa_states: int = 1_500_000
     max_states: int = 1_000_000
-    max_state_bytes: int = 128 * 2**20
+    max_state_bytes: int = 96 * 2**20
+    max_steps_per_call: int = 20_000
     max_mask_bytes: int = 64 * 2**20
     number_digits: int = 40
 

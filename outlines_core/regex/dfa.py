@@ -148,6 +148,9 @@ class LazyDfa:
 
     # -- transitions ------------------------------------------------------------------------------------------------
 
+    def begin_call(self) -> None:
+        """Called where a request begins: what is counted per call starts anew."""
+
     def fill(self, state: int, klass: int) -> int:
         """Compute ``delta[state, klass]`` (the lock must be held)."""
         while True:
@@ -162,6 +165,7 @@ class LazyDfa:
         target = int(self.delta[state, klass])
         if target == kernel.UNKNOWN:
             with self.lock:
+                self.begin_call()
                 target = int(self.delta[state, klass])
                 if target == kernel.UNKNOWN:
                     target = self.fill(state, int(klass))
@@ -170,6 +174,7 @@ class LazyDfa:
     def row(self, state: int) -> NDArray[np.int32]:
         """All transitions of a state, by byte class."""
         with self.lock:
+            self.begin_call()
             for klass in np.flatnonzero(self.delta[state] == kernel.UNKNOWN).tolist():
                 self.fill(state, klass)
             row: NDArray[np.int32] = self.delta[state]
@@ -216,6 +221,7 @@ class LazyDfa:
             filtered: only tokens that lead to a state s with ``self.allowed[s] == 1`` get their bit.
             allowed: the same with these flags instead; every transition must have been visited before.
         """
+        self.begin_call()
         meta = self.meta
         meta[kernel.M_NODE] = 0
         meta[kernel.M_WALK] += 1
@@ -298,8 +304,9 @@ class LookDfa(LazyDfa):
         self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()
         self._targets, self._useful = nfa.targets.tolist(), nfa.useful.tolist()
         self._dag = nfa.dag.tolist()
-        self._trackers = [k for k, look in enumerate(nfa.looks) if not look.ahead]
-        self._slot = {k: slot for slot, k in enumerate(self._trackers)}
+        self._ascii = sorted(set(nfa.byte_class[:128].tolist()))
+        self._trackers = sorted({look.start for look in nfa.looks if not look.ahead})
+        self._slot = {start: slot for slot, start in enumerate(self._trackers)}
         self._states: dict[Any, int] = {}
         self._threads: list[tuple[tuple[int, ...] | None, frozenset[Thread]]] = [(None, frozenset())] * _FIRST
         self._raw: dict[tuple[int, int], int] = {}
@@ -311,11 +318,12 @@ class LookDfa(LazyDfa):
         self._look_starts: dict[tuple[int, tuple[int, ...] | None, bool], int] = {}
         self._live: dict[int, bool] = {DEAD: False}
         self._universe = -1
+        self._steps_left = self.limits.max_steps_per_call
 
     def _start(self) -> int:
         self._universe = self._new_state(("universe",), None, frozenset(), accepting=True)
         self._live[self._universe] = True
-        trackers = tuple(self._closure([(self.nfa.looks[k].start, frozenset())], None, True) for k in self._trackers)
+        trackers = tuple(self._closure([(begin, frozenset())], None, True) for begin in self._trackers)
         start = self._closure([(self.nfa.start, frozenset())], trackers, True)
         return start if self._is_live(start) else DEAD
 
@@ -345,6 +353,9 @@ class LookDfa(LazyDfa):
         self.accept[state] = accepting
         self.meta[kernel.M_N_STATES] = state + 1
         return state
+
+    def begin_call(self) -> None:
+        self._steps_left = self.limits.max_steps_per_call
 
     def _closure(
         self,
@@ -399,7 +410,7 @@ class LookDfa(LazyDfa):
         start, ahead, negative = self.nfa.looks[look]
         if not ahead:
             assert trackers is not None
-            return held if bool(self.accept[trackers[self._slot[look]]]) != negative else None
+            return held if bool(self.accept[trackers[self._slot[start]]]) != negative else None
         key = (look, trackers, at_begin)
         state = self._look_starts.get(key)
         if state is None:
@@ -431,6 +442,16 @@ class LookDfa(LazyDfa):
         known = self._raw.get((state, klass))
         if known is not None:
             return known
+        self._steps_left -= 1
+        if self._steps_left < 0:
+            limit = self.limits.max_steps_per_call
+            self._steps_left = limit
+            raise LimitExceededError(
+                f"the look-arounds of the constraint need more than {limit:,} steps at once "
+                "(Limits.max_steps_per_call)",
+                given=limit + 1,
+                limit=limit,
+            )
         trackers, threads = self._threads[state]
         moved = None if trackers is None else tuple(self._step(t, klass) for t in trackers)
         seeds: list[tuple[int, Obligations]] = []
@@ -486,14 +507,20 @@ class LookDfa(LazyDfa):
         if known is not None:
             return known
         parents: dict[int, list[int]] = {state: []}
-        queue = [(self._to_go[state], 0, state)]
+        queue = [(self._to_go[state], 0, state)]  # negative depth: deeper ones first
         alive: list[int] = []
         while queue and not alive:
-            _, depth, at = heappop(queue)
+            to_go, depth, at = heappop(queue)
             if self.accept[at] or self._live.get(at):
                 alive.append(at)
                 break
-            for klass in sorted(set(self._representatives(at))):
+            representatives = self._representatives(at)
+            letters = {representatives[k] for k in self._ascii}
+            if to_go < _FAR:  # other letters only where ASCII leads nowhere
+                heappush(queue, (_FAR + to_go, depth, at))
+            else:
+                letters = set(representatives) - letters
+            for klass in sorted(letters):
                 target = self._step(at, klass)
                 if self._live.get(target) is False:
                     continue
@@ -501,7 +528,10 @@ class LookDfa(LazyDfa):
                     parents[target].append(at)
                     continue
                 parents[target] = [at]
-                heappush(queue, (self._to_go[target], depth + 1, target))
+                if self.accept[target] or self._live.get(target):
+                    alive.append(target)
+                    break
+                heappush(queue, (self._to_go[target], depth - 1, target))
         if not alive:  # everything reachable was seen
             self._live.update(dict.fromkeys(parents, False))
             return False

@@ -122,9 +122,12 @@ class _Builder:
         self.a = array("i")
         self.b = array("i")
         self.targets = array("i")
-        self.looks: list[LookAround] = []
+        self.looks: dict[LookAround, int] = {}
+        self.look_starts: dict[tuple[Node, bool], StateIndex] = {}
         self.dag_nodes: dict[tuple[tuple[int, int, int], ...], int] = {}
         self.roots: dict[Dag, int] = {}
+        self.byte_roots = [0] * 256
+        self.set_roots: dict[Ranges, int] = {}
         self.anchored = False  # some thread may be stuck: BEGIN, END or an empty set
         self.behind = False
         self.everything = self.add(SPLIT, 0, 0)
@@ -190,8 +193,11 @@ class _Builder:
             case Literal(text):
                 return self.literal(text, next_)
             case CharSet(ranges):
-                dag = dag_of(ranges)
-                return self.char(dag, next_) if dag else self.split([])
+                root = self.set_roots.get(ranges)
+                if root is None:
+                    dag = dag_of(ranges)
+                    root = self.set_roots[ranges] = self.root(dag) if dag else 0
+                return self.add(CHAR, root, next_) if root else self.split([])
             case Concat(items):
                 for k in range(len(items) - 1, -1, -1):
                     next_ = self.emit(items[k], next_, tail=tail and k == len(items) - 1)
@@ -235,8 +241,16 @@ class _Builder:
             return self.split([])  # a lone surrogate has no UTF-8
         if len(raw) > 64:
             return self.words([raw], next_)
+        if len(self.kind) + len(raw) > self.limits.max_nfa_states:
+            self.too_big(len(self.kind) + len(raw))
         for byte in reversed(raw):
-            next_ = self.char(byte_dag(byte, byte), next_)
+            root = self.byte_roots[byte]
+            if root == 0:
+                root = self.byte_roots[byte] = self.root(byte_dag(byte, byte))
+            self.kind.append(CHAR)
+            self.a.append(root)
+            self.b.append(next_)
+            next_ = len(self.kind) - 1
         return next_
 
     def alternation(self, items: tuple[Node, ...], next_: StateIndex, tail: bool) -> StateIndex:
@@ -297,17 +311,13 @@ class _Builder:
 
         if count == 0:
             return next_
-        first, first_target, first_look = len(self.kind), len(self.targets), len(self.looks)
+        first, first_target = len(self.kind), len(self.targets)
         entry = one(_PLACE)
         size, n_targets = len(self.kind) - first, len(self.targets) - first_target
         if first + size * count > self.limits.max_nfa_states:
             self.too_big(first + size * count)
-        if len(self.looks) > first_look or entry == _PLACE:  # look-arounds are numbered: no block copies
-            self._rewire(first, first_target, _PLACE, next_)
-            entry = next_ if entry == _PLACE else entry
-            for _ in range(count - 1):
-                entry = one(entry)
-            return entry
+        if entry == _PLACE:  # nothing was added
+            return next_
         block = slice(first, first + size)
         kind = np.frombuffer(self.kind, dtype=np.uint8)[block].copy()
         a = np.frombuffer(self.a, dtype=np.int32)[block].copy()
@@ -349,7 +359,10 @@ class _Builder:
                 feature="look-around in a look-behind",
                 path=str(node.span[0]),
             )
-        if node.ahead:
+        start = self.look_starts.get((node.item, node.ahead), -1)
+        if start >= 0:  # the same assertion elsewhere, or another round of a repeat
+            pass
+        elif node.ahead:
             start = self.emit(node.item, self.everything)
         else:  # the automaton of "anything, then the item" runs along from the start of the text
             self.behind = True
@@ -359,11 +372,12 @@ class _Builder:
             loop = self.char(byte_dag(0, 255), start)
             self.a[start], self.b[start] = len(self.targets), len(self.targets) + 2
             self.targets.extend((body, loop))
+        self.look_starts[node.item, node.ahead] = start
         return self._look(start, next_, ahead=node.ahead, negative=node.negative)
 
     def _look(self, start: StateIndex, next_: StateIndex, *, ahead: bool, negative: bool) -> StateIndex:
-        self.looks.append(LookAround(start, ahead, negative))
-        return self.add(LOOK, len(self.looks) - 1, next_)
+        number = self.looks.setdefault(LookAround(start, ahead, negative), len(self.looks))
+        return self.add(LOOK, number, next_)
 
     def whole(self, item: Node, next_: StateIndex, *, negative: bool) -> StateIndex:
         """Assert that the whole rest of the text is (or is not) in `item`."""

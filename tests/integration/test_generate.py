@@ -215,9 +215,8 @@ class TestModes:
 
     def test_more_beams_than_texts(self, model):
         """Beams that cannot be filled: ended rows come back to the processor."""
-        out = model.generate(
-            **prompt(), **COMMON, num_beams=8, num_return_sequences=2, do_sample=False, logits_processor=[recorder("ab|c")]
-        )  # fmt: skip
+        method = {"num_beams": 8, "num_return_sequences": 2, "do_sample": False}
+        out = model.generate(**prompt(), **COMMON, **method, logits_processor=[recorder("ab|c")])
         assert check(out, 3, "ab|c", {"", "a", "ab", "c"}) == 2
 
     def test_left_padded_batch(self, model):
@@ -582,9 +581,7 @@ class TestBudgets:
         method = dict(method)
         if method.pop("assistant", False):
             method["assistant_model"] = llama(1, 1)
-        out = model.generate(
-            **prompt(), **{**COMMON, "max_new_tokens": n}, **method, logits_processor=[processor]
-        )
+        out = model.generate(**prompt(), **{**COMMON, "max_new_tokens": n}, **method, logits_processor=[processor])
         complete = 0
         for row in out:
             text, ended = text_of(row[3:])

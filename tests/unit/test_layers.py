@@ -1,7 +1,7 @@
 """The two packages and their modules, bottom to top: a module imports from its own line or above, never in a cycle.
 
 The imports are read from the source, those inside functions too; imports for type checkers alone do not count.
-A new module is placed in LAYERS, or in a folder that is.
+A new module is placed in LAYERS, or in a folder that is; a private one (`_name`) stands as high as what it imports.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ LAYERS = {
         ["", "__main__"],
     ],
     "processors": [
-        ["_continuous", "_rows", "_tokenizer_kinds", "embedded", "grammars"],
+        ["embedded", "grammars"],
         ["tokenizers", "masking"],
         ["guide"],
-        ["_sources"],
         ["logits"],
         ["generation"],
         ["lm"],
@@ -101,9 +100,12 @@ def _imports(node: ast.AST, *, late: bool) -> Iterator[Import]:
         yield from _imports(child, late=late)
 
 
-def layer(module: str) -> int:
-    """The line of a module: that of its longest listed prefix."""
+def layer(module: str, seen: frozenset[str] = frozenset()) -> int:
+    """The line of a module: that of its longest listed prefix; of a private module, the highest that it imports."""
     package, _, rest = module.partition(".")
+    if rest.startswith("_") and rest != "__main__":
+        below = {i.target for i in internal(module, package)} - seen - {module}
+        return max((layer(target, seen | {module}) for target in below), default=0)
     while True:
         for rank, names in enumerate(LAYERS[package]):
             if rest in names:
