@@ -265,14 +265,20 @@ def completion(automaton: Any, state: int) -> bytes | None:
     """Some tokens from a state to the end, as bytes; whether they help is for `re.fullmatch` to say."""
     text = b""
     row = oc.allocate_bitmask(1, automaton.vocabulary)[0]
-    left = automaton.min_tokens_to_accept(state)
-    while not automaton.is_accepting(state):
-        automaton.fill_closing_mask(state, left, row)
-        ids = bits(row)
-        if not len(ids) or left <= 0:
+    left = fewest = automaton.min_tokens_to_accept(state)
+    while fewest:
+        if left > 10 * fewest + 100:
             return None
-        text += automaton.vocabulary.token_bytes(int(ids[0]))
-        state, left = automaton.next_state(state, int(ids[0])), left - 1
+        automaton.fill_closing_mask(state, left, row)
+        ids = bits(row).tolist()
+        left += 1  # closing masks may count bytes for tokens, so that more are asked for than the fewest
+        if ids:
+            targets = {automaton.next_state(state, token): token for token in ids}
+            state = min(targets, key=automaton.min_tokens_to_accept)
+            if automaton.min_tokens_to_accept(state) >= fewest:
+                continue
+            text += automaton.vocabulary.token_bytes(targets[state])
+            left = fewest = automaton.min_tokens_to_accept(state)
     return text
 
 
@@ -554,8 +560,10 @@ def main() -> int:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--limit", type=int, help="only so many patterns, drawn ones and own ones in turn")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; more than are idle make it slow")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     setting = hf_setting(args.tokenizer, args.seed)
     refused: Counter[str] = Counter()
     drawn = draw(args.cases, setting.vocabulary, 40, args.seed, refused)

@@ -45,7 +45,7 @@ def _core(
     key = (*key, limits, vocabulary.fingerprint)
     core = _cores.get(key)
     if core is None or 4 * core.dfa.n_states > limits.max_states or 4 * core.dfa.nbytes > limits.max_state_bytes:
-        core = RegexCore(make_dfa(build(), limits), vocabulary.snapshot(), label)
+        core = RegexCore(make_dfa(build(), limits), vocabulary.snapshot(), label, key)
     _cores.put(key, core)  # also when it was there: it has grown
     return core
 

@@ -214,10 +214,14 @@ class RegexAutomaton:
     def materialize(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Build every state and mask that tokens can reach, instead of waiting for the first visits.
 
+        An index of more than a few states is kept on disk, where later processes find it.
+
         Args:
             progress: called now and then with (states done, states known).
         """
         core = self._core
+        if core.load():
+            return
         states = [s for s in core.all_states() if s not in core.masks]
         alike = {s: (core.dfa.delta[s] != DEAD).tobytes() for s in states}  # lanes that live and die together
         states.sort(key=lambda s: alike[s])
@@ -229,6 +233,7 @@ class RegexAutomaton:
                 done += len(chunk)
                 if progress is not None:
                     progress(done, len(states))
+        core.save()
 
 
 def _shown(byte: int) -> str:

@@ -18,7 +18,7 @@ class Limits:
 
     Args:
         max_pattern_length: characters of a regex.
-        max_pattern_constructs: groups, sets, escapes and quantifiers of a regex (plain characters are cheap, these not).
+        max_pattern_constructs: groups, sets, escapes and quantifiers of a regex (plain characters are cheaper).
         max_nesting: depth of nested groups in a regex.
         max_nfa_states: states of the byte automaton of a regex, counted repeats unrolled.
         max_states: automaton states that one compiled constraint may create over its life.

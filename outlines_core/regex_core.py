@@ -10,12 +10,17 @@ to acceptance. That is decided by a search over token steps, each result remembe
 
 from __future__ import annotations
 
+import sys
+import threading
+import unicodedata
 from collections import deque
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.cache import content_key, default_store
 from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
 from outlines_core.kernels.dfa import LANES, advance, fill_sparse, lanes_to_ids, mask_to_ids, walk_lanes
 from outlines_core.regex.dfa import LazyDfa
@@ -24,7 +29,11 @@ from outlines_core.vocabulary import Vocabulary
 
 __all__ = ["RegexCore"]
 
+_FORMAT = 1
 _EDGES_KEPT = 1 << 16
+_STORED = {"delta", "accept", "start", "states", "which", "dense", "ids", "indptr"}
+_STORED_STATES = (32, 50_000)
+_STORED_BYTES = 64 * 2**20
 _SEARCH_LIMIT = 20_000
 """Token steps looked at for one question about distances before giving up."""
 
@@ -32,9 +41,9 @@ _SEARCH_LIMIT = 20_000
 class RegexCore:
     """Everything that automata of one constraint and one vocabulary share."""
 
-    def __init__(self, dfa: LazyDfa, vocabulary: Vocabulary, label: str) -> None:
+    def __init__(self, dfa: LazyDfa, vocabulary: Vocabulary, label: str, key: tuple[Any, ...]) -> None:
         table = vocabulary.table
-        self.dfa, self.vocabulary, self.label = dfa, vocabulary, label
+        self.dfa, self.vocabulary, self.label, self._key = dfa, vocabulary, label, key
         self.lock = dfa.lock
         self.size, self.n_words = table.size, table.n_words
         self.data, self.indptr = table.data, table.indptr
@@ -378,6 +387,58 @@ class RegexCore:
             d += 1
             distance[reached] = d
         self._token_distance.update(zip(order, distance.tolist(), strict=True))
+
+    # -- on disk ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def disk_key(self) -> str:
+        """A hash of all that the index depends on: constraint, limits, vocabulary, the Python that reads patterns."""
+        return content_key("index", _FORMAT, sys.version, unicodedata.unidata_version, repr(self._key))
+
+    def load(self) -> bool:
+        """Take the whole index from disk, if it is there and nothing was visited yet."""
+        with self.lock:
+            if self.filtered or self.complete or self.dfa.n_states != self.dfa.start + 1:
+                return self.complete
+            stored = default_store().get(self.disk_key)
+            if stored is None or stored.keys() != _STORED:
+                return False
+            delta, states = stored["delta"], stored["states"].tolist()
+            if delta.shape[1] != self.dfa.n_classes or int(stored["start"][0]) != self.dfa.start:
+                return False
+            self.dfa.adopt(delta, stored["accept"])
+            ids, indptr, dense = stored["ids"], stored["indptr"].tolist(), stored["dense"]
+            for state, which, begin, end in zip(states, stored["which"].tolist(), indptr, indptr[1:], strict=False):
+                self._keep(state, dense[which] if which >= 0 else ids[begin:end])
+            self.complete = True
+            return True
+
+    def save(self) -> None:
+        """Put the whole index, every state visited, on disk (unless it is small, or too large)."""
+        with self.lock:
+            self.complete = True
+            states = [s for s in range(self.dfa.start, self.dfa.n_states) if s in self.masks]
+            every = len(states) == self.dfa.n_states - self.dfa.start
+            if self.filtered or not every or not _STORED_STATES[0] <= len(states) <= _STORED_STATES[1]:
+                return
+            masks = [self.masks[s] for s in states]
+            numbers: dict[int, int] = {}
+            which = [numbers.setdefault(id(m), len(numbers)) if m.shape == self.shape else -1 for m in masks]
+            dense = list({id(m): m for m in masks if m.shape == self.shape}.values())
+            sparse = [m if k < 0 else m[:0] for m, k in zip(masks, which, strict=True)]
+            n = self.dfa.n_states
+            arrays: dict[str, NDArray[Any]] = {
+                "delta": self.dfa.delta[:n],
+                "accept": self.dfa.accept[:n],
+                "start": np.array([self.dfa.start]),
+                "states": np.array(states),
+                "which": np.array(which),
+                "dense": np.array(dense, dtype=np.int32).reshape(-1, self.n_words),
+                "ids": np.concatenate(sparse) if sparse else np.zeros(0, dtype=np.int32),
+                "indptr": np.concatenate([[0], np.cumsum([len(m) for m in sparse])]),
+            }
+        if sum(a.nbytes for a in arrays.values()) <= _STORED_BYTES:  # written while the caller goes on
+            threading.Thread(target=default_store().put, args=(self.disk_key, arrays), name="store-index").start()
 
     @property
     def nbytes(self) -> int:

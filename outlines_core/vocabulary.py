@@ -317,8 +317,8 @@ def _split(data: bytes, lengths: NDArray[np.int64]) -> list[bytes]:
 
 
 def _ids_of(eos: int | Sequence[int]) -> tuple[int, ...]:
-    ids = (eos,) if isinstance(eos, (int, np.integer)) else tuple(eos)
-    if not ids or not all(isinstance(i, (int, np.integer)) and type(i) is not bool for i in ids):
+    ids: tuple[Any, ...] = (eos,) if isinstance(eos, (int, np.integer)) else tuple(eos)
+    if not ids or not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in ids):
         raise TypeError(f"eos_token_id must be an int or a non-empty sequence of ints, got {eos!r}")
     return tuple(dict.fromkeys(int(i) for i in ids))
 

@@ -23,7 +23,6 @@ fill up a beam), a row is given its EOS ids and nothing else: it never raises an
 from __future__ import annotations
 
 import copy
-import importlib
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -38,6 +37,7 @@ from outlines_core.bitmask import unpack_ids
 from outlines_core.errors import GuideError, TokenRejectedError
 from outlines_core.types import DEAD, FINISHED
 from outlines_core.vocabulary import Vocabulary
+from processors._arrays import LIBRARIES, like, to_torch
 from processors._callers import generate_call, refuse_other_tokenizers
 from processors._continuous import install_guard, refuse_continuous_batching
 from processors._rows import RowTracker, Step
@@ -47,8 +47,6 @@ from processors.masking import MaskBuffer, apply_mask
 from processors.tokenizers import vocabulary_from
 
 __all__ = ["GuideLogitsProcessor", "OutlinesLogitsProcessor", "RegexLogitsProcessor"]
-
-_LIBRARIES = ("jax", "mlx", "numpy", "tensorflow", "torch")
 
 _N_THREADS = os.cpu_count() or 1
 """Asked for once: the answer takes as long as a mask."""
@@ -69,9 +67,9 @@ class OutlinesLogitsProcessor(LogitsProcessor):
         Raises:
             NotImplementedError: an unknown library.
         """
-        if tensor_library_name not in _LIBRARIES:
+        if tensor_library_name not in LIBRARIES:
             raise NotImplementedError(
-                f"Library {tensor_library_name!r} is not supported: it must be one of {', '.join(_LIBRARIES)}"
+                f"Library {tensor_library_name!r} is not supported: it must be one of {', '.join(LIBRARIES)}"
             )
         self.tensor_library_name = tensor_library_name
 
@@ -98,7 +96,7 @@ class OutlinesLogitsProcessor(LogitsProcessor):
             TypeError: arrays of an unknown library.
             ValueError: the shapes do not fit together.
         """
-        ids, logits = _to_torch(input_ids), _to_torch(scores)
+        ids, logits = to_torch(input_ids), to_torch(scores)
         if ids.dtype != torch.int64:
             if ids.dtype.is_floating_point and ids.numel():
                 raise TypeError(f"input_ids must be integers, not {ids.dtype}")
@@ -112,8 +110,8 @@ class OutlinesLogitsProcessor(LogitsProcessor):
             )
         with torch.no_grad():  # not a decorator: `generate` looks at the signature each step
             if logits.ndim == 1:
-                return _like(scores, self.process_logits(ids[None], logits[None])[0])  # type: ignore[arg-type]
-            return _like(scores, self.process_logits(ids, logits))  # type: ignore[arg-type]
+                return like(scores, self.process_logits(ids[None], logits[None])[0])  # type: ignore[arg-type]
+            return like(scores, self.process_logits(ids, logits))  # type: ignore[arg-type]
 
     @property
     def supports_continuous_batching(self) -> NoReturn:  # type: ignore[override]
@@ -407,54 +405,3 @@ def _explained(source: Source, state: Any) -> str:
 def _listed(ids: list[int]) -> str:
     shown = ", ".join(map(str, ids[:5]))
     return f"only token id {shown}" if len(ids) == 1 else f"{len(ids)} token ids ({shown}{', ...' * (len(ids) > 5)})"
-
-
-# -- arrays of other libraries -----------------------------------------------------------------------------------------
-
-
-def _library(array: Any) -> str:
-    return type(array).__module__.partition(".")[0]
-
-
-def _to_torch(array: Any) -> torch.Tensor:
-    if isinstance(array, torch.Tensor):
-        return array
-    if isinstance(array, np.ndarray):
-        return torch.from_numpy(array if array.flags.writeable else array.copy())
-    if isinstance(array, (list, tuple)):
-        if array and not all(isinstance(row, (int, float, np.number)) for row in array):
-            return torch.stack([_to_torch(row) for row in array])
-        is_integer = not any(isinstance(x, (float, np.floating)) for x in array)
-        return torch.tensor(array, dtype=torch.int64 if is_integer else torch.float32)
-    if _library(array) in ("jax", "jaxlib", "mlx", "tensorflow"):
-        return torch.from_numpy(np.array(array))
-    raise TypeError(
-        f"input_ids and logits must be arrays of {', '.join(_LIBRARIES)}, or lists; not {type(array).__name__}"
-    )
-
-
-def _like(given: Any, result: torch.Tensor) -> Any:
-    """`result` as an array of the library of `given`."""
-    if isinstance(given, torch.Tensor):
-        return result
-    if isinstance(given, np.ndarray):
-        return result.numpy()
-    if isinstance(given, (list, tuple)):
-        rows = result.tolist()
-        return _nested(given, rows)
-    library = _library(given)
-    if library == "mlx":
-        return importlib.import_module("mlx.core").array(result.numpy())
-    if library == "tensorflow":
-        return importlib.import_module("tensorflow").convert_to_tensor(result.numpy())
-    return importlib.import_module("jax.numpy").asarray(result.numpy())
-
-
-def _nested(given: Any, values: list[Any]) -> Any:
-    """Nested lists of values with the types (list, tuple, array) of `given`."""
-    if given and not isinstance(given[0], (int, float, np.number)):
-        values = [
-            _like(one, torch.tensor(row)) if not isinstance(one, (list, tuple)) else _nested(one, row)
-            for one, row in zip(given, values, strict=True)
-        ]
-    return type(given)(values)

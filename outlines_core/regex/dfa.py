@@ -146,6 +146,17 @@ class LazyDfa:
         kernel.rehash(self._hashes, self.n_states, table)
         self._table = table
 
+    def adopt(self, delta: NDArray[np.int32], accept: NDArray[np.uint8]) -> None:
+        """Take over complete tables that an equal DFA has computed; nothing was visited here yet."""
+        n = delta.shape[0]
+        self.delta, self.accept = delta.copy(), accept.copy()  # writable, as the kernels know them
+        self.allowed = np.full(n, 2, dtype=np.uint8)
+        self._seen = np.zeros(n, dtype=np.int32)
+        self._indptr = np.zeros(n + 1, dtype=np.int64)
+        self._hashes = np.zeros(n, dtype=np.int64)
+        self.meta[kernel.M_N_STATES] = n
+        self._pack()
+
     # -- transitions ------------------------------------------------------------------------------------------------
 
     def begin_call(self) -> None:

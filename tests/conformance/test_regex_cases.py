@@ -28,6 +28,7 @@ def encodable(text: str) -> bool:
     return not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_cases_of_other_engines() -> None:
     """Texts that other engines' suites accept or reject, with `re.fullmatch` as the judge."""
     if not CASES.exists():
