@@ -48,6 +48,8 @@ def fill_masks(
             automaton.fill_mask(state, out[rows[i]])
         else:
             missing.append(i)
+    if not missing:
+        return
     workers = min(len(missing), threads if threads is not None else os.cpu_count() or 1)
 
     def one(i: int) -> None:

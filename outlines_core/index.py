@@ -221,6 +221,8 @@ class RegexAutomaton:
         """
         core = self._core
         if core.load():
+            if progress is not None:
+                progress(self.n_states, self.n_states)
             return
         states = [s for s in core.all_states() if s not in core.masks]
         alike = {s: (core.dfa.delta[s] != DEAD).tobytes() for s in states}  # lanes that live and die together

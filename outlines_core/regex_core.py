@@ -73,6 +73,7 @@ class RegexCore:
         }
         self._targets: dict[int, NDArray[np.int32]] = {}
         self._token_distance: dict[int, int] = {}
+        self._measured: set[int] = set()
         self._byte_distance: dict[int, int] = {}
         self.complete = False
         if dfa.start == DEAD:
@@ -362,7 +363,7 @@ class RegexCore:
 
     def _measure(self, state: int) -> None:
         """Token distances of everything reachable from `state` at once, if that is not too much."""
-        if state in self._token_distance:
+        if state in self._measured:
             return
         order, numbers = [state], {state: 0}
         sources: list[NDArray[np.int64]] = []
@@ -387,6 +388,7 @@ class RegexCore:
             d += 1
             distance[reached] = d
         self._token_distance.update(zip(order, distance.tolist(), strict=True))
+        self._measured.update(order)
 
     # -- on disk ----------------------------------------------------------------------------------------------------
 

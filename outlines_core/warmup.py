@@ -55,12 +55,14 @@ def warmup(progress: Callable[[int, int, str], None] | None = None) -> None:
         automaton.allowed_tokens(state)
 
     report(2, "masks on logits")
-    from outlines_core.kernels.masking import apply_masks
+    from outlines_core.kernels.masking import apply_masks, match_rows
 
     masks, is_open = np.ones((1, 1), dtype=np.uint32), np.zeros(1, dtype=np.uint8)
     for dtype in (np.int16, np.int32, np.int64):
         scores = np.zeros((1, 6), dtype=dtype)
         apply_masks(scores, masks, dtype(-1), 0, 1, np.empty_like(scores), is_open)
+    rows = np.zeros((1, 2), dtype=np.int64)
+    match_rows(rows, 1, rows, 1, np.full(1, -1, dtype=np.int64))
     report(3, "larger tables")
     automaton = compile_regex("([ab]{1,40}c){1,30}", Vocabulary(5, tokens))  # tables grow on the way
     automaton.materialize()

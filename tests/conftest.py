@@ -8,14 +8,16 @@ c(3) ─ a(6)        EOS 7, special <pad> 8; id 4 is a hole
 from __future__ import annotations
 
 import os
+import tempfile
 
-# Tests neither read nor write the user's cache, and leave kernels where they are compiled.
-os.environ.setdefault("OUTLINES_CACHE_DIR", os.path.join(os.path.dirname(__file__), ".cache"))
+# Tests neither read nor write the user's cache (compiled kernels stay where numba keeps them).
+_cache = tempfile.TemporaryDirectory(prefix="outlines-tests-")
+os.environ["OUTLINES_CACHE_DIR"] = _cache.name
 
-import pytest
-from hypothesis import HealthCheck, settings
+import pytest  # noqa: E402  # the cache is chosen before anything reads the environment
+from hypothesis import HealthCheck, settings  # noqa: E402
 
-from outlines_core import Vocabulary
+from outlines_core import Vocabulary  # noqa: E402
 
 settings.register_profile(
     "default",

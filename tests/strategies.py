@@ -37,7 +37,9 @@ def _grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 def _behind() -> st.SearchStrategy[str]:
-    fixed = st.sampled_from(["a", "b", "ab", "é", "[ab]", "a|b", "ab|bé", "^a", "."])
+    plain = ["a", "b", "ab", "é", "[ab]", "a|b", "ab|bé", "^a", "."]
+    conditional = ["a$", r"\b", r"a\b", r"\Ba", "(?<!b)a", "a(?=b)", "(?!b).a", r"a(?<=\ba)", "(?<=(?<!a)b)a"]
+    fixed = st.sampled_from(plain + conditional)
     return st.tuples(st.sampled_from(["(?<=", "(?<!"]), fixed).map(lambda two: f"{two[0]}{two[1]})")
 
 
@@ -49,7 +51,20 @@ def patterns(*, looks: bool = True, atomic: bool = False) -> st.SearchStrategy[s
     if atomic:
         leaves.append(st.tuples(st.sampled_from(["a", "[ab]", "(?:ab|a)", "(?:a|ab)", "."]), _POSSESSIVE).map("".join))
         leaves.append(
-            st.sampled_from(["(?>a|ab)", "(?>ab|a|b)", "(?>(?:ab|a)+)", "(?>a*b|a)", "(?>.{1,2}?b?)", "(?>(?:a|b)*?b)"])
+            st.sampled_from(
+                [
+                    "(?>a|ab)",
+                    "(?>ab|a|b)",
+                    "(?>(?:ab|a)+)",
+                    "(?>a*b|a)",
+                    "(?>.{1,2}?b?)",
+                    "(?>(?:a|b)*?b)",
+                    r"(?>a\b|ab)",
+                    r"(?>(?=b)b|a(?!b)|.)",
+                    r"(?>a{1,2}$|.)",
+                    r"(?>(?>a|ab)|b)",
+                ]
+            )
         )
     return st.recursive(st.one_of(*leaves), _grow, max_leaves=6)
 

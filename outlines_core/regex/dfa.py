@@ -20,6 +20,7 @@ entry holds `lock`.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from heapq import heappop, heappush
@@ -315,34 +316,39 @@ class LookDfa(LazyDfa):
         self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()
         self._targets, self._useful = nfa.targets.tolist(), nfa.useful.tolist()
         self._dag = nfa.dag.tolist()
-        self._ascii = sorted(set(nfa.byte_class[:128].tolist()))
+        self._letters = [(raw, nfa.byte_class[list(raw)].tolist()) for raw in (c.encode() for c in nfa.letters)]
+        self._bytes = [(bytes([byte]), [klass]) for klass, byte in enumerate(self.class_bytes())]
+        self._more = [_continuation_bytes(raw[0]) for raw, _ in self._bytes]
+        self._phase: list[int] = [0] * _FIRST
         self._trackers = sorted({look.start for look in nfa.looks if not look.ahead})
         self._slot = {start: slot for slot, start in enumerate(self._trackers)}
         self._states: dict[Any, int] = {}
-        self._threads: list[tuple[tuple[int, ...] | None, frozenset[Thread]]] = [(None, frozenset())] * _FIRST
+        self._threads: list[tuple[tuple[int, ...], frozenset[Thread]]] = [((), frozenset())] * _FIRST
         self._raw: dict[tuple[int, int], int] = {}
         self._rows_read: list[frozenset[int]] = [frozenset()] * _FIRST
         self._groups: dict[frozenset[int], list[int]] = {}
         self._to_go: list[int] = [_FAR] * _FIRST
         self._node_to_go = _distances(nfa)
         self._obligation_steps: dict[tuple[Obligations, int], Obligations | None] = {}
-        self._look_starts: dict[tuple[int, tuple[int, ...] | None, bool], int] = {}
+        self._look_starts: dict[tuple[int, tuple[int, ...], bool], int] = {}
+        self._conditions: dict[int, frozenset[Obligations]] = {DEAD: frozenset()}
+        self._holds: dict[int, bool] = {DEAD: False}
         self._live: dict[int, bool] = {DEAD: False}
         self._universe = -1
         self._steps_left = self.limits.max_steps_per_call
 
     def _start(self) -> int:
-        self._universe = self._new_state(("universe",), None, frozenset(), accepting=True)
+        self._universe = self._new_state(("universe",), (), frozenset(), accepting=True)
         self._live[self._universe] = True
-        trackers = tuple(self._closure([(begin, frozenset())], None, True) for begin in self._trackers)
+        trackers: tuple[int, ...] = ()
+        for begin in self._trackers:  # one inside another comes before it
+            trackers += (self._closure([(begin, frozenset())], trackers, True, behind=True),)
         start = self._closure([(self.nfa.start, frozenset())], trackers, True)
         return start if self._is_live(start) else DEAD
 
     # -- states -----------------------------------------------------------------------------------------------------
 
-    def _new_state(
-        self, key: Any, trackers: tuple[int, ...] | None, threads: frozenset[Thread], *, accepting: bool
-    ) -> int:
+    def _new_state(self, key: Any, trackers: tuple[int, ...], threads: frozenset[Thread], *, accepting: bool) -> int:
         state = self.n_states
         held = (len(self._raw) + len(self._obligation_steps)) * 120 + state * 400
         if held > self.limits.max_state_bytes:
@@ -354,9 +360,10 @@ class LookDfa(LazyDfa):
         while state >= self.delta.shape[0] or state >= self.limits.max_states:
             self.grow()
         self._states[key] = state
+        self._phase.append(0)
         self._threads.append((trackers, threads))
         rows = {d for _, d, _ in threads}
-        for other in (*(trackers or ()), *(abs(s) for _, _, held in threads for s in held)):
+        for other in (*trackers, *(abs(s) for _, _, held in threads for s in held)):
             rows |= self._rows_read[other]
         self._rows_read.append(frozenset(rows))
         self._to_go.append(0 if accepting else min(map(self._thread_to_go, threads), default=_FAR))
@@ -371,14 +378,17 @@ class LookDfa(LazyDfa):
     def _closure(
         self,
         seeds: list[tuple[int, Obligations]],
-        trackers: tuple[int, ...] | None,
+        trackers: tuple[int, ...],
         at_begin: bool,
         threads: set[Thread] | None = None,
+        *,
+        behind: bool = False,
     ) -> int:
         """The state of `threads` plus all that `seeds` stand for without reading a byte."""
         nfa = self.nfa
         chars: set[Thread] = threads if threads is not None else set()
         accepting = False
+        conditions: set[Obligations] = set()  # under which a look-behind holds here
         stack = [(node, held, False) for node, held in seeds]
         seen = set(stack)
         while stack:
@@ -394,6 +404,7 @@ class LookDfa(LazyDfa):
                 following = [(t, held, at_end) for t in self._targets[self._a[node] : self._b[node]]]
             elif what == kernel.ACCEPT:
                 accepting = accepting or all(bool(self.accept[abs(s)]) == (s > 0) for s in held)
+                conditions.add(held)
             elif what == kernel.BEGIN:
                 if at_begin:
                     following = [(self._b[node], held, at_end)]
@@ -401,8 +412,7 @@ class LookDfa(LazyDfa):
                 following = [(self._b[node], held, True)]
             else:
                 passed = self._pass(self._a[node], held, trackers, at_begin)
-                if passed is not None:
-                    following = [(self._b[node], passed, at_end)]
+                following = [(self._b[node], still, at_end) for still in passed]
             for entry in following:
                 if entry not in seen:
                     seen.add(entry)
@@ -410,23 +420,40 @@ class LookDfa(LazyDfa):
         if not chars and not accepting:
             return DEAD
         kept = _without_subsumed(chars)
-        key = (trackers, kept, accepting)
+        key = (trackers, kept, accepting, frozenset(conditions) if behind else None)
         known = self._states.get(key)
-        return known if known is not None else self._new_state(key, trackers, kept, accepting=accepting)
+        if known is None:
+            known = self._new_state(key, trackers, kept, accepting=accepting)
+            if behind:
+                self._conditions[known] = frozenset() if frozenset() in conditions else frozenset(conditions)
+                self._holds[known] = frozenset() in conditions
+        return known
 
-    def _pass(
-        self, look: int, held: Obligations, trackers: tuple[int, ...] | None, at_begin: bool
-    ) -> Obligations | None:
-        """What a thread has to hold to after a look-around; None if it cannot pass."""
+    def _pass(self, look: int, held: Obligations, trackers: tuple[int, ...], at_begin: bool) -> list[Obligations]:
+        """What a thread has to hold to after a look-around, in each way to pass it."""
         start, ahead, negative = self.nfa.looks[look]
-        if not ahead:
-            assert trackers is not None
-            return held if bool(self.accept[trackers[self._slot[start]]]) != negative else None
-        key = (look, trackers, at_begin)
-        state = self._look_starts.get(key)
-        if state is None:
-            state = self._look_starts[key] = self._closure([(start, frozenset())], trackers, at_begin)
-        return _joined(held, state, negative, self._universe)
+        if ahead:
+            key = (look, trackers, at_begin)
+            state = self._look_starts.get(key)
+            if state is None:
+                state = self._look_starts[key] = self._closure([(start, frozenset())], trackers, at_begin)
+            passed = _joined(held, state, negative, self._universe)
+            return [] if passed is None else [passed]
+        tracker = trackers[self._slot[start]]
+        if self._holds[tracker]:
+            return [] if negative else [held]
+        # it holds if what follows meets one of these; it does not if each is broken somewhere
+        conditions = self._conditions[tracker]
+        choices = itertools.product(*conditions) if negative else conditions
+        ways = []
+        for choice in choices:
+            way: Obligations | None = held
+            for signed in choice:
+                if way is not None:
+                    way = _joined(way, abs(signed), (signed < 0) != negative, self._universe)
+            if way is not None:
+                ways.append(way)
+        return ways
 
     def _thread_to_go(self, thread: Thread) -> int:
         """Characters that a thread still needs, at least: a guide for searches, not a bound on anything."""
@@ -464,7 +491,7 @@ class LookDfa(LazyDfa):
                 limit=limit,
             )
         trackers, threads = self._threads[state]
-        moved = None if trackers is None else tuple(self._step(t, klass) for t in trackers)
+        moved = tuple(self._step(t, klass) for t in trackers)
         seeds: list[tuple[int, Obligations]] = []
         chars: set[Thread] = set()
         for node, d, held in threads:
@@ -478,9 +505,49 @@ class LookDfa(LazyDfa):
                 seeds.append((self._b[node], still))
             else:
                 chars.add((node, child, still))
-        target = self._closure(seeds, moved, False, chars)
+        n_states = self.n_states
+        target = self._closure(seeds, moved, False, chars, behind=state in self._conditions)
+        if target >= n_states:
+            more = self._more[klass]
+            self._phase[target] = self._phase[state] - 1 if more < 0 else more
         self._raw[state, klass] = target
         return target
+
+    def _moves(self, state: int) -> list[tuple[bytes, list[int]]]:
+        """Enough to reach from `state` whatever can be reached: a letter of each kind, or bytes within a character."""
+        if self._letters and self._phase[state] == 0:
+            return self._letters
+        return [self._bytes[k] for k in sorted(set(self._representatives(state)))]
+
+    def shortest(self, state: int, *, usable: NDArray[np.bool_] | None = None) -> bytes | None:
+        if usable is not None or not self._letters:
+            return super().shortest(state, usable=usable)
+        if state == DEAD:
+            return None
+        with self.lock:
+            self.begin_call()
+            came_from: dict[int, tuple[int, bytes]] = {}
+            queue = [(0, 0, state, state, b"")]
+            n_pushed = 0
+            while queue:
+                length, _, at, previous, raw = heappop(queue)
+                if at in came_from:
+                    continue
+                came_from[at] = previous, raw
+                if self.accept[at]:
+                    parts = []
+                    while at != state:
+                        at, raw = came_from[at]
+                        parts.append(raw)
+                    return b"".join(reversed(parts))
+                for raw, classes in self._moves(at):
+                    target = at
+                    for klass in classes:
+                        target = self._step(target, klass)
+                    if target not in came_from and self._live.get(target) is not False:
+                        n_pushed += 1
+                        heappush(queue, (length + len(raw), n_pushed, target, at, raw))
+        return None
 
     def _step_obligations(self, held: Obligations, klass: int) -> Obligations | None:
         key = (held, klass)
@@ -521,18 +588,14 @@ class LookDfa(LazyDfa):
         queue = [(self._to_go[state], 0, state)]  # negative depth: deeper ones first
         alive: list[int] = []
         while queue and not alive:
-            to_go, depth, at = heappop(queue)
+            _, depth, at = heappop(queue)
             if self.accept[at] or self._live.get(at):
                 alive.append(at)
                 break
-            representatives = self._representatives(at)
-            letters = {representatives[k] for k in self._ascii}
-            if to_go < _FAR:  # other letters only where ASCII leads nowhere
-                heappush(queue, (_FAR + to_go, depth, at))
-            else:
-                letters = set(representatives) - letters
-            for klass in sorted(letters):
-                target = self._step(at, klass)
+            for _, classes in self._moves(at):
+                target = at
+                for klass in classes:
+                    target = self._step(target, klass)
                 if self._live.get(target) is False:
                     continue
                 if target in parents:
@@ -575,6 +638,11 @@ def _distances(nfa: ByteNfa) -> list[int]:
                 (following if kind[t] == kernel.CHAR else layer).append(t)
         layer, d = following, d + 1
     return distance
+
+
+def _continuation_bytes(byte: int) -> int:
+    """How many bytes follow this first byte of a character; -1 if it is a continuation byte itself."""
+    return 0 if byte < 0x80 else -1 if byte < 0xC0 else 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
 
 
 def _joined(held: Obligations, state: int, negative: bool, universe: int) -> Obligations | None:

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
@@ -50,6 +52,7 @@ CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which mus
 _PLACE: Final = -7
 _MAX_DAG: Final = 65_000
 _MAX_DEPTH: Final = 180
+_MAX_PATHS: Final = 64
 ANY: Final[Ranges] = ((0, 0x10FFFF),)
 StateIndex: TypeAlias = int
 
@@ -81,6 +84,8 @@ class ByteNfa:
     start: StateIndex
     everything: StateIndex
     looks: tuple[LookAround, ...] = field(default=())
+    letters: tuple[str, ...] = field(default=())
+    """One character of each kind that the pattern tells apart, the shortest; empty if its states read single bytes."""
 
     @property
     def n_states(self) -> int:
@@ -130,6 +135,9 @@ class _Builder:
         self.set_roots: dict[Ranges, int] = {}
         self.anchored = False  # some thread may be stuck: BEGIN, END or an empty set
         self.behind = False
+        self.bytewise = False  # some states come from a DFA over bytes
+        self.charwise = False  # literals too become states that read whole characters
+        self.characters: set[str] = set()
         self.everything = self.add(SPLIT, 0, 0)
         loop = self.char(byte_dag(0, 255), self.everything)
         self.accept = self.add(ACCEPT, 0, 0)
@@ -213,12 +221,8 @@ class _Builder:
                 return self.add(BEGIN, 0, next_)
             case End():
                 self.anchored = True
-                if self.behind:
-                    raise UnsupportedFeatureError(
-                        f"the end of the text inside a look-behind (at {node.span[0]})",
-                        feature="end of text in a look-behind",
-                        path=str(node.span[0]),
-                    )
+                if self.behind:  # the text ends here: a condition on what follows
+                    return self._look(self.add(END, 0, self.everything), next_, ahead=True, negative=False)
                 return self.add(END, 0, next_)
             case Look():
                 return self.look(node, next_)
@@ -239,6 +243,11 @@ class _Builder:
             raw = text.encode()
         except UnicodeEncodeError:
             return self.split([])  # a lone surrogate has no UTF-8
+        if self.charwise:
+            for char in reversed(text):
+                next_ = self.emit(CharSet(((ord(char), ord(char)),)), next_)
+            return next_
+        self.characters.update(text)
         if len(raw) > 64:
             return self.words([raw], next_)
         if len(self.kind) + len(raw) > self.limits.max_nfa_states:
@@ -254,9 +263,10 @@ class _Builder:
         return next_
 
     def alternation(self, items: tuple[Node, ...], next_: StateIndex, tail: bool) -> StateIndex:
-        if len(items) >= 16 and all(type(item) is Literal for item in items):
+        if len(items) >= 16 and not self.charwise and all(type(item) is Literal for item in items):
             words = []
             for item in items:
+                self.characters.update(item.text)  # type: ignore[union-attr]
                 with contextlib.suppress(UnicodeEncodeError):
                     words.append(item.text.encode())  # type: ignore[union-attr]
             return self.words(words, next_)
@@ -353,21 +363,17 @@ class _Builder:
     # -- look-arounds -----------------------------------------------------------------------------------------------
 
     def look(self, node: Look, next_: StateIndex) -> StateIndex:
-        if self.behind:
-            raise UnsupportedFeatureError(
-                f"a look-around inside a look-behind (at {node.span[0]})",
-                feature="look-around in a look-behind",
-                path=str(node.span[0]),
-            )
         start = self.look_starts.get((node.item, node.ahead), -1)
         if start >= 0:  # the same assertion elsewhere, or another round of a repeat
             pass
         elif node.ahead:
+            behind, self.behind = self.behind, False
             start = self.emit(node.item, self.everything)
+            self.behind = behind
         else:  # the automaton of "anything, then the item" runs along from the start of the text
-            self.behind = True
+            behind, self.behind = self.behind, True
             body = self.emit(node.item, self.accept)
-            self.behind = False
+            self.behind = behind
             start = self.add(SPLIT, 0, 0)
             loop = self.char(byte_dag(0, 255), start)
             self.a[start], self.b[start] = len(self.targets), len(self.targets) + 2
@@ -393,7 +399,8 @@ class _Builder:
             return self.emit(item, next_)
         if isinstance(item, Repeat) and _one_way(item.item) and not nullable(item.item):
             return self.emit(_possessive(item), next_)
-        _check_atomic(item)
+        if not _only_text(item):
+            return self.emit(_first_path(item, node.span[0]), next_)
         return self.ordered(item, next_)
 
     def ordered(self, item: Node, next_: StateIndex) -> StateIndex:
@@ -403,67 +410,55 @@ class _Builder:
         does. Where one matches but better ones are still alive, this is the match only if none of those matches
         later: the exit is guarded by a negative look-ahead on them.
         """
+        charwise, self.charwise = self.charwise, True
         inner = self.emit(item, self.everything)
-        lists: dict[tuple[tuple[int, int], ...], int] = {}
-        edges: list[list[tuple[int, int, int]]] = []
+        self.charwise = charwise
+        ranges_of = {root: ranges for ranges, root in self.set_roots.items()}
+        lists: dict[tuple[int, ...], int] = {}
+        edges: list[list[tuple[Ranges, int]]] = []
         exits: list[list[int] | None] = []
         states: list[StateIndex] = []
-        edges_of = list(self.dag_nodes)
-        queue: list[tuple[tuple[int, int], ...]] = []
 
-        def closure(seeds: list[tuple[int, int]]) -> tuple[tuple[tuple[int, int], ...], bool]:
-            """(node, -1) seeds are followed; (node, d) are mid-character.  Ends at the first that matches."""
-            out: list[tuple[int, int]] = []
+        def closure(seeds: list[int]) -> tuple[int, ...]:
+            """The character states behind the seeds in order of priority; ends with -1 where one matches."""
+            out: list[int] = []
             seen: set[int] = set()
-            for state, d in seeds:
-                if d >= 0:
-                    out.append((state, d))
+            stack = seeds[::-1]
+            while stack:
+                at = stack.pop()
+                if at in seen:
                     continue
-                stack = [state]
-                while stack:
-                    at = stack.pop()
-                    if at in seen:
-                        continue
-                    seen.add(at)
-                    if at == self.everything:
-                        return tuple(out), True
-                    if self.kind[at] == CHAR:
-                        out.append((at, self.a[at]))
-                    else:
-                        stack.extend(reversed(self.targets[self.a[at] : self.b[at]]))
-            return tuple(out), False
+                seen.add(at)
+                if at == self.everything:
+                    return (*out, -1)
+                if self.kind[at] == CHAR:
+                    out.append(at)
+                else:
+                    stack.extend(reversed(self.targets[self.a[at] : self.b[at]]))
+            return tuple(out)
 
-        def state_of(threads: tuple[tuple[int, int], ...], matched: bool) -> int:
-            key = (*threads, (-1, -1)) if matched else threads
-            known = lists.get(key)
+        def state_of(threads: tuple[int, ...]) -> int:
+            known = lists.get(threads)
             if known is None:
-                known = lists[key] = len(lists)
+                known = lists[threads] = len(lists)
                 if len(lists) > 20_000:
                     raise LimitExceededError("an atomic group is too complex", given=len(lists), limit=20_000)
-                queue.append(threads)
                 edges.append([])
-                exits.append([node for node, _ in threads] if matched else None)
+                exits.append(list(threads[:-1]) if threads[-1:] == (-1,) else None)
                 states.append(self.add(SPLIT, 0, 0))
             return known
 
-        entry = state_of(*closure([(inner, -1)]))
+        entry = state_of(closure([inner]))
         done = 0
-        while done < len(queue):
-            threads = queue[done]
-            cuts = sorted({x for _, d in threads for lo, hi, _ in edges_of[d - 2] for x in (lo, hi + 1)})
-            for low, after in itertools.pairwise(cuts):
-                seeds: list[tuple[int, int]] = []
-                for node, d in threads:
-                    for lo, hi, child in edges_of[d - 2]:
-                        if lo <= low <= hi:
-                            seeds.append((self.b[node], -1) if child == 1 else (node, child))
-                if seeds:
-                    following, matched = closure(seeds)
-                    if following or matched:
-                        edges[done].append((low, after - 1, state_of(following, matched)))
+        while done < len(lists):
+            threads = [t for t in list(lists)[done] if t >= 0]
+            for alive, ranges in _classes_of([ranges_of[self.a[t]] for t in threads]):
+                following = closure([self.b[threads[k]] for k in alive])
+                if following:
+                    edges[done].append((ranges, state_of(following)))
             done += 1
         for k, state in enumerate(states):
-            choices = [self.char(byte_dag(lo, hi), states[to]) for lo, hi, to in edges[k]]
+            choices = [self.emit(CharSet(ranges), states[to]) for ranges, to in edges[k]]
             better = exits[k]
             if better is not None:
                 guard = self._look(self.split(better), next_, ahead=True, negative=True) if better else next_
@@ -479,6 +474,7 @@ class _Builder:
         """An intersection or complement with something behind it: its whole DFA becomes states."""
         from outlines_core.regex.dfa import determinised
 
+        self.bytewise = True
         rows, accepting = determinised(node, self.limits)
         states = [self.add(SPLIT, 0, 0) for _ in rows]
         for k, row in enumerate(rows):
@@ -503,7 +499,8 @@ class _Builder:
 
             useful = usefulness(kind, a, b, targets)
         byte_class, dag = self._classes()
-        return ByteNfa(kind, a, b, targets, useful, dag, byte_class, start, self.everything, tuple(self.looks))
+        letters = _letters([*self.set_roots], self.characters) if self.looks and not self.bytewise else ()
+        return ByteNfa(kind, a, b, targets, useful, dag, byte_class, start, self.everything, tuple(self.looks), letters)
 
     def _classes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """Bytes that no edge tells apart are one class."""
@@ -531,6 +528,42 @@ class _Builder:
         widths = np.diff([*starts, 256])
         byte_class = np.repeat(np.array(classes, dtype=np.uint8), widths)
         return byte_class, dag
+
+
+def _pieces(sets: list[Ranges]) -> Iterator[tuple[int, int, int]]:
+    """Cut all code points where some set begins or ends: (first, last, bit set of the sets that hold them)."""
+    toggles: dict[int, int] = {0: 0, 0xD800: 0, 0xE000: 0, 0x20: 0, 0x7F: 0, 0x110000: 0}
+    for number, ranges in enumerate(sets):
+        for low, high in ranges:
+            toggles[low] = toggles.get(low, 0) ^ (1 << number)
+            toggles[high + 1] = toggles.get(high + 1, 0) ^ (1 << number)
+    inside = 0
+    for point, following in itertools.pairwise(sorted(toggles)):
+        inside ^= toggles[point]
+        if not 0xD800 <= point < 0xE000:
+            yield point, following - 1, inside
+
+
+def _classes_of(sets: list[Ranges]) -> list[tuple[list[int], Ranges]]:
+    """The classes of characters that are in some set: (numbers of the sets that hold them, the characters)."""
+    classes: dict[int, list[tuple[int, int]]] = {}
+    for low, high, inside in _pieces(sets):
+        if inside:
+            row = classes.setdefault(inside, [])
+            if row and row[-1][1] + 1 == low:
+                row[-1] = (row[-1][0], high)
+            else:
+                row.append((low, high))
+    return [([k for k in range(len(sets)) if inside >> k & 1], tuple(row)) for inside, row in classes.items()]
+
+
+def _letters(sets: list[Ranges], characters: set[str]) -> tuple[str, ...]:
+    """A shortest character of each class that no set and no literal tells apart, printable where there is one."""
+    first: dict[int, int] = {}
+    for point, _, inside in _pieces([*sets, *(((ord(c), ord(c)),) for c in sorted(characters))]):
+        if inside not in first or (first[inside] < 0x20 <= point < 0x7F):
+            first[inside] = point
+    return tuple(map(chr, sorted(first.values())))
 
 
 def _one_way(node: Node) -> bool:
@@ -561,27 +594,53 @@ def _possessive(node: Repeat) -> Node:
     return Alternation((all_of_them, Concat((Repeat(node.item, node.min, node.max - 1), stop))))
 
 
-def _check_atomic(node: Node) -> None:
-    """Refuse what the ordered construction does not reproduce exactly."""
+def _only_text(node: Node) -> bool:
+    """Is `node` made of characters, choices and repeats of what is never empty?  Then `_Builder.ordered` is exact."""
     match node:
-        case Look() | Begin() | End() | Atomic() | Intersection() | Complement():
-            what = "a look-around, an anchor or an atomic group inside an atomic group that can match in several ways"
-            raise UnsupportedFeatureError(
-                f"{what} (at {node.span[0]})", feature="assertion in an atomic group", path=str(node.span[0])
-            )
+        case Empty() | Literal() | CharSet():
+            return True
         case Concat(items) | Alternation(items):
-            for item in items:
-                _check_atomic(item)
+            return all(map(_only_text, items))
         case Repeat(item, _, most):
-            if most != 1 and nullable(item):
-                raise UnsupportedFeatureError(
-                    f"a repeat of something that can be empty inside an atomic group (at {node.span[0]})",
-                    feature="empty repeat in an atomic group",
-                    path=str(node.span[0]),
-                )
-            _check_atomic(item)
+            return (most == 1 or not nullable(item)) and _only_text(item)
+        case _:
+            return False
+
+
+def _first_path(node: Node, offset: int) -> Node:
+    """An atomic group with assertions inside, written out: each way to match it, provided that no better one does."""
+    paths = _paths(node, offset)
+    choices: list[Node] = []
+    for k, path in enumerate(paths):
+        worse_only = [Look(better, ahead=True, negative=True) for better in paths[:k]]
+        choices.append(Concat((*worse_only, path)))
+    return Alternation(tuple(choices))
+
+
+def _paths(node: Node, offset: int) -> list[Node]:
+    """The ways to match `node`, best first, each without a choice."""
+    if _one_way(node):
+        return [node]
+    paths: list[Node] = []
+    match node:
+        case Alternation(items):
+            paths = [path for item in items for path in _paths(item, offset)]
+        case Concat(items):
+            rows = [_paths(item, offset) for item in items]
+            if math.prod(map(len, rows)) <= _MAX_PATHS:
+                paths = [Concat(row) for row in itertools.product(*rows)]
+        case Repeat(item, least, most) if _one_way(item) and not nullable(item) and most is not None:
+            counts = range(least, most + 1) if node.mode == "lazy" else range(most, least - 1, -1)
+            paths = [Repeat(item, n, n) for n in counts] if len(counts) <= _MAX_PATHS else []
         case _:
             pass
+    if not paths or len(paths) > _MAX_PATHS:
+        raise UnsupportedFeatureError(
+            f"an atomic group (at {offset}) with an assertion or a repeat of the empty text in one of too many ways",
+            feature="assertion in an atomic group",
+            path=str(offset),
+        )
+    return paths
 
 
 def _check_depth(node: Node) -> None:
@@ -605,7 +664,7 @@ def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
 
     Raises:
         LimitExceededError: more than ``limits.max_nfa_states`` states.
-        UnsupportedFeatureError: a combination of assertions that is not built (see `_check_atomic` and `look`).
+        UnsupportedFeatureError: an atomic group that is not built (see `_paths`).
     """
     _check_depth(node)
     builder = _Builder(limits)

@@ -8,7 +8,6 @@ import re
 import interegular
 import pytest
 from hypothesis import given, reject, settings
-from hypothesis import strategies as st
 from interegular.patterns import InvalidSyntax, Unsupported
 
 import outlines_core as oc
@@ -70,7 +69,7 @@ def test_reversal_reads_members_backwards(pattern: str) -> None:
 @settings(max_examples=scaled(150))
 @given(patterns(looks=False))
 def test_interegular_agrees(pattern: str) -> None:
-    if re.search(r"[\^$]|\\[bBAZW]|\?[mis:]|[*+?}][+]|(?<!\\)\\w", pattern):
+    if re.search(r"[\^$]|\\[bBAZWwd]|\(\?[mis=!]", pattern):
         reject()  # anchors, flags: its language differs or it refuses
     try:
         fsm = interegular.parse_pattern(pattern).to_fsm().reduce()
@@ -110,7 +109,7 @@ def test_algebra_inside_a_pattern() -> None:
     node = Concat((no_ab, Literal("ab"), Intersection((Repeat(CharSet(((97, 98),)), 1, 3), Complement(Literal("b"))))))
     language = oc.Language(node)
     assert language.matches("baaabaa")
-    assert language.matches("éababa") is False
+    assert not language.matches("éababab")
     assert language.matches("éaba")
     assert not language.matches("abb")
     assert language.witness() == "aba"

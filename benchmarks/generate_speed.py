@@ -1,0 +1,473 @@
+r"""What a constraint costs in `model.generate()`, and what it takes to get there.
+
+    tokens    tokens a second with a constraint and without, on the CPU: the embedded model and a random Llama of 4
+              layers x 256 over the whole vocabulary of a real tokenizer; batches of 1 and 16; 128 new tokens
+    steps     where a constrained step spends the processor's own time
+    imports   `python -X importtime` of the packages
+    start     from the start of a process to its first mask, kernels and vocabulary data on disk
+    jit       `python -m outlines_core warmup` with nothing compiled, and what a request still compiles after it
+
+`tokens` runs three sides in turn, so that the machine's noise falls on all of them: *free* (no constraint), *cold*
+(the compile cache emptied before the run: every state and mask of the text is made during it) and *warm* (states and
+masks there from the run before). Greedy decoding, the same prompts, no EOS and the patterns too long to end: every
+side generates exactly 128 tokens a row, and every constrained row is checked for being a prefix of its language.
+A ratio is that of the medians; beside it the quartiles of the ratios of runs that followed each other.
+
+usage: python benchmarks/generate_speed.py --tokenizer HF_DIR [--parts tokens steps ...] [--runs 9] [--out FILE.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import pathlib
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+
+PATTERNS = {
+    "letters": r"[a-z ]{2000,}",
+    "any": r".{600,}",
+    "json": r'\{"items": \[(?:\{"id": (?:0|[1-9][0-9]{0,5}), "name": "[A-Za-z ,.]{1,24}", "ok": (?:true|false)\}, ){200,}'
+    r"null\]\}",
+}
+BATCHES = (1, 16)
+N_NEW = 128
+PARTS = ("tokens", "steps", "imports", "start", "jit")
+SIDES = ("free", "cold", "warm")
+BUDGET = 0.97
+
+
+# -- the machine -------------------------------------------------------------------------------------------------------
+
+
+class Load:
+    """How busy the machine was with other things: load average, and CPUs that other processes used."""
+
+    def __init__(self) -> None:
+        self.wall, self.all, self.own = time.perf_counter(), self._all(), self._own()
+
+    def _all(self) -> float:
+        t = psutil.cpu_times()
+        return float(t.user + t.nice + t.system)
+
+    def _own(self) -> float:
+        t = os.times()
+        return t.user + t.system + t.children_user + t.children_system
+
+    def so_far(self) -> dict[str, float]:
+        wall = time.perf_counter() - self.wall
+        others = (self._all() - self.all) - (self._own() - self.own)
+        return {"load_1min": os.getloadavg()[0], "cpus_of_others": max(0.0, others / wall), "cpus": os.cpu_count() or 1}
+
+    def __str__(self) -> str:
+        now = self.so_far()
+        return f"load {now['load_1min']:.1f}, others used {now['cpus_of_others']:.2f} of {now['cpus']:.0f} CPUs"
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+def embedded() -> tuple[Any, Any]:
+    from processors.embedded import load_embedded
+    from processors.tokenizers import vocabulary_from
+
+    model, tokenizer = load_embedded()
+    return model, vocabulary_from(tokenizer)
+
+
+def llama(directory: str) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from processors.tokenizers import vocabulary_from
+
+    vocabulary = vocabulary_from(AutoTokenizer.from_pretrained(directory))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary.size,
+        hidden_size=256,
+        intermediate_size=688,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config).eval(), vocabulary
+
+
+class Bench:
+    """One model, one batch size."""
+
+    def __init__(self, model: Any, vocabulary: Any, batch: int) -> None:
+        import torch
+
+        self.model, self.vocabulary, self.batch = model, vocabulary, batch
+        model.generation_config.eos_token_id = None
+        model.generation_config.pad_token_id = 0
+        generator = torch.Generator().manual_seed(batch)
+        self.ids = torch.randint(0, 256, (batch, 16), generator=generator)
+
+    def generate(self, processors: list[Any]) -> tuple[float, Any]:
+        import torch
+
+        start = time.perf_counter()
+        with torch.no_grad():
+            out = self.model.generate(
+                input_ids=self.ids,
+                attention_mask=torch.ones_like(self.ids),
+                do_sample=False,
+                max_new_tokens=N_NEW,
+                logits_processor=processors,
+            )
+        seconds = time.perf_counter() - start
+        assert out.shape == (self.batch, 16 + N_NEW), out.shape
+        return seconds, out[:, 16:]
+
+    def check(self, pattern: str, rows: Any) -> None:
+        import outlines_core as oc
+
+        automaton = oc.compile_regex(pattern, self.vocabulary)
+        for row in rows.tolist():
+            state, n = automaton.initial_state, 0
+            n, state = automaton.accept_tokens(state, row)
+            assert n == N_NEW, f"token {n} of {row} breaks the pattern {pattern!r}"
+
+    def side(self, name: str, pattern: str) -> tuple[float, Any]:
+        from outlines_core.compile import clear_cache
+        from processors.logits import RegexLogitsProcessor
+
+        if name == "free":
+            return self.generate([])
+        if name == "cold":
+            clear_cache()
+        return self.generate([RegexLogitsProcessor(pattern, self.vocabulary)])
+
+    def compare(self, pattern: str, runs: int) -> dict[str, Any]:
+        load = Load()
+        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+        for side in SIDES:  # once each without counting; the outputs are checked
+            rows = self.side(side, pattern)[1]
+            if side != "free":
+                self.check(pattern, rows)
+        for k in range(runs):
+            for side in (("free", "cold", "warm"), ("cold", "warm", "free"))[k % 2]:  # warm follows cold
+                seconds[side].append(self.side(side, pattern)[0])
+        n_tokens = self.batch * N_NEW
+        result: dict[str, Any] = {
+            side: {"tokens_per_s": n_tokens / statistics.median(s), "seconds": s} for side, s in seconds.items()
+        }
+        for side in SIDES[1:]:
+            pairs = sorted(a / b for a, b in zip(seconds["free"], seconds[side], strict=True))
+            quartiles = statistics.quantiles(pairs, n=4)
+            ratio = statistics.median(seconds["free"]) / statistics.median(seconds[side])
+            step = (statistics.median(seconds[side]) - statistics.median(seconds["free"])) / N_NEW
+            result[side] |= {"ratio": ratio, "quartiles": [quartiles[0], quartiles[2]], "extra_us_per_step": step * 1e6}
+        return {**result, "machine": load.so_far()}
+
+
+def part_tokens(args: argparse.Namespace, models: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    print(f"{'tokens/s':40s} {'free':>8s} {'cold':>8s} {'ratio':>6s} {'quartiles':>12s} {'us/step':>8s}"
+          f" {'warm':>8s} {'ratio':>6s} {'quartiles':>12s} {'us/step':>8s}")  # fmt: skip
+    results = {}
+    for name, (model, vocabulary) in models.items():
+        for batch in args.batches:
+            bench = Bench(model, vocabulary, batch)
+            for label in args.patterns:
+                load = Load()
+                result = bench.compare(PATTERNS[label], args.runs)
+                results[f"{name} {batch} {label}"] = result
+                cells = [
+                    f"{r['tokens_per_s']:8.0f} {r['ratio']:6.3f} {r['quartiles'][0]:5.3f}..{r['quartiles'][1]:5.3f}"
+                    f" {r['extra_us_per_step']:8.0f}"
+                    for r in (result["cold"], result["warm"])
+                ]
+                print(f"{name + ', batch ' + str(batch) + ', ' + label:40s} {result['free']['tokens_per_s']:8.0f}"
+                      f" {' '.join(cells)}   ({load})", flush=True)  # fmt: skip
+    return results
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+_WATCHED = (
+    ("__call__", "processors.logits", "OutlinesLogitsProcessor.__call__"),
+    ("  process_logits", "processors.logits", "GuideLogitsProcessor.process_logits"),
+    ("    whose call is it", "processors.logits", "generate_call"),
+    ("    match rows", "processors._rows", "RowTracker.match"),
+    ("    next states", "processors.logits", "GuideLogitsProcessor._next_states"),
+    ("    fill masks", "processors.logits", "GuideLogitsProcessor._fill"),
+    ("    apply masks", "processors.logits", "apply_mask"),
+    ("    commit rows", "processors._rows", "RowTracker.commit"),
+)
+
+
+@contextlib.contextmanager
+def watched(times: dict[str, list[float]]) -> Iterator[None]:
+    """Time every call of the functions above."""
+    put_back: list[tuple[Any, str, Any]] = []
+    for label, module, path in _WATCHED:
+        *outer, name = path.split(".")
+        owner: Any = importlib.import_module(module)
+        for part in outer:
+            owner = getattr(owner, part)
+        original = getattr(owner, name)
+
+        def timed(*a: Any, _original: Callable[..., Any] = original, _label: str = label, **k: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return _original(*a, **k)
+            finally:
+                times[_label].append(time.perf_counter() - start)
+
+        put_back.append((owner, name, original))
+        setattr(owner, name, timed)
+    try:
+        yield
+    finally:
+        for owner, name, original in put_back:
+            setattr(owner, name, original)
+
+
+def part_steps(args: argparse.Namespace, models: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    import torch
+
+    results = {}
+    for name, (model, vocabulary) in models.items():
+        for batch in args.batches:
+            bench = Bench(model, vocabulary, batch)
+            for label in args.patterns:
+                load, rows = Load(), {}
+                for side in ("cold", "warm"):
+                    times: dict[str, list[float]] = defaultdict(list)
+                    bench.side(side, PATTERNS[label])
+                    with watched(times):
+                        bench.side(side, PATTERNS[label])
+                    rows[side] = {what: (statistics.median(t) * 1e6, max(t) * 1e6, sum(t) * 1e6 / N_NEW)
+                                  for what, t in times.items()}  # fmt: skip
+                results[f"{name} {batch} {label}"] = rows
+                scores = torch.zeros(batch, model.config.vocab_size)
+                copies = []
+                for _ in range(50):
+                    start = time.perf_counter()
+                    scores.clone()
+                    copies.append(time.perf_counter() - start)
+                print(f"\n{name}, batch {batch}, {label} ({load}); torch's own copy of the logits takes "
+                      f"{statistics.median(copies) * 1e6:.0f} us")  # fmt: skip
+                print(f"{'us a step':24s} {'cold p50':>9s} {'max':>9s} {'mean':>9s}   {'warm p50':>9s} {'max':>9s} {'mean':>9s}")
+                for what, _, _ in _WATCHED:
+                    if what in rows["cold"]:
+                        print(f"{what:24s} {' '.join(f'{x:9.1f}' for x in rows['cold'][what])}   "
+                              f"{' '.join(f'{x:9.1f}' for x in rows['warm'][what])}")  # fmt: skip
+    return results
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def python(*arguments: str, env: dict[str, str] | None = None) -> tuple[float, str, str]:
+    """Wall seconds, stdout and stderr of a Python of its own."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"python {' '.join(arguments)[:200]} failed:\n{done.stderr[-2000:]}")
+    return seconds, done.stdout, done.stderr
+
+
+def part_imports(args: argparse.Namespace) -> dict[str, Any]:
+    results, load = {}, Load()
+    nothing = statistics.median(python("-c", "pass")[0] for _ in range(args.starts))
+    for module in ("outlines_core", "processors", "processors.logits", "torch", "transformers"):
+        totals, walls = [], []
+        for _ in range(args.starts):
+            wall, _, err = python("-X", "importtime", "-c", f"import {module}")
+            name = module.rpartition(".")[2] if "." not in module else module
+            line = [x for x in err.splitlines() if x.startswith("import time:") and x.split("|")[-1].strip() == name][-1]
+            outer = [x for x in err.splitlines() if x.split("|")[-1].rstrip() == " " + module.partition(".")[0]]
+            totals.append(sum(int(x.split("|")[1]) for x in ({line, *outer} if "." in module else {line})) / 1e6)
+            walls.append(wall - nothing)
+        results[module] = {"importtime_s": statistics.median(totals), "wall_s": statistics.median(walls)}
+        print(f"import {module:20s} {results[module]['importtime_s'] * 1e3:8.1f} ms by importtime, "
+              f"{results[module]['wall_s'] * 1e3:8.1f} ms more than an empty process ({nothing * 1e3:.0f} ms)")  # fmt: skip
+    print(f"({load})")
+    return {**results, "machine": load.so_far()}
+
+
+_STAGES = r"""
+import sys, time
+stages = [("python", time.time())]
+def stage(name): stages.append((name, time.time()))
+"""
+_FINISH = r"""
+import json
+print(json.dumps(stages))
+"""
+_PICKLED = r"""
+import pickle, outlines_core as oc
+stage("import outlines_core")
+with open(sys.argv[1], "rb") as file:
+    vocabulary = pickle.load(file)
+stage("unpickle the vocabulary")
+"""
+_FROM_TOKENIZER = r"""
+import outlines_core as oc
+stage("import outlines_core")
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+stage("transformers loads the tokenizer")
+from processors.tokenizers import vocabulary_from
+vocabulary = vocabulary_from(tokenizer)
+stage("vocabulary_from")
+"""
+_MASK = r"""
+automaton = oc.compile_regex(sys.argv[2], vocabulary)
+stage("compile_regex")
+row = oc.allocate_bitmask(1, vocabulary)
+automaton.fill_mask(automaton.initial_state, row[0])
+stage("first mask")
+"""
+_LOGITS = r"""
+import torch
+from processors.logits import RegexLogitsProcessor
+stage("import processors.logits")
+processor = RegexLogitsProcessor(sys.argv[2], vocabulary)
+stage("make the processor")
+processor(torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, vocabulary.size))
+stage("first masked logits")
+"""
+
+
+def part_start(args: argparse.Namespace) -> dict[str, Any]:
+    from transformers import AutoTokenizer
+
+    from processors.tokenizers import vocabulary_from
+
+    vocabulary = vocabulary_from(AutoTokenizer.from_pretrained(args.tokenizer))
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        pickled = os.path.join(directory, "vocabulary.pickle")
+        with open(pickled, "wb") as file:
+            pickle.dump(vocabulary, file)
+        print(f"a pickled vocabulary of {vocabulary.size} ids has {os.path.getsize(pickled) / 1e6:.1f} MB")
+        pattern = PATTERNS["json"]
+        for name, program, argument in (
+            ("pickled vocabulary -> mask", _PICKLED + _MASK, pickled),
+            ("tokenizer -> mask", _FROM_TOKENIZER + _MASK, args.tokenizer),
+            ("tokenizer -> masked logits", _FROM_TOKENIZER + _LOGITS, args.tokenizer),
+        ):
+            load, totals, parts = Load(), [], defaultdict(list)
+            for _ in range(args.starts + 1):
+                start = time.time()
+                out = python("-c", _STAGES + program + _FINISH, argument, pattern)[1]
+                last = start
+                for what, at in json.loads(out.splitlines()[-1]):
+                    parts[what].append(at - last)
+                    last = at
+                totals.append(last - start)
+            medians = {what: statistics.median(t[1:]) for what, t in parts.items()}  # the first run fills the disk caches
+            results[name] = {"total_s": statistics.median(totals[1:]), "stages_s": medians, "machine": load.so_far()}
+            print(f"{name}: {results[name]['total_s']:.2f} s ({load})")
+            for what, t in medians.items():
+                print(f"    {what:36s} {t * 1e3:8.1f} ms")
+    return results
+
+
+_REQUEST = r"""
+import numpy as np, torch, outlines_core as oc
+from processors.embedded import load_embedded
+from processors.logits import GuideLogitsProcessor, RegexLogitsProcessor
+from processors.tokenizers import vocabulary_from
+model, tokenizer = load_embedded()
+vocabulary = vocabulary_from(tokenizer)
+inputs = tokenizer(["Answer: ", "x"], return_tensors="pt", padding=True)
+common = dict(pad_token_id=tokenizer.pad_token_id or 0, max_new_tokens=12)
+for limit in (None, 12):
+    processor = RegexLogitsProcessor(r"(?!ab)[a-z]{2,5}\d?", tokenizer, max_new_tokens=limit)
+    model.generate(**inputs, **common, do_sample=True, logits_processor=[processor])
+    model.generate(**inputs, **common, do_sample=False, num_beams=3, logits_processor=[processor])
+automaton = oc.compile_choice(["yes", "no"], vocabulary)
+state = automaton.initial_state
+automaton.min_tokens_to_accept(state), automaton.forced_tokens(state), automaton.explain(state)
+automaton.fill_draft_masks(state, [1, 2], oc.allocate_bitmask(3, vocabulary))
+oc.fill_masks([automaton] * 2, [state] * 2, oc.allocate_bitmask(2, vocabulary))
+automaton.materialize()
+"""
+
+
+def part_jit(_: argparse.Namespace) -> dict[str, Any]:
+    load = Load()
+    with tempfile.TemporaryDirectory() as directory:
+        env = {"NUMBA_CACHE_DIR": os.path.join(directory, "numba"), "OUTLINES_CACHE_DIR": os.path.join(directory, "data")}
+
+        def compiled() -> set[str]:
+            return {p.name for p in pathlib.Path(directory, "numba").rglob("*.nbc")}
+
+        first = python("-m", "outlines_core", "warmup", env=env)[0]
+        kernels = compiled()
+        second = python("-m", "outlines_core", "warmup", env=env)[0]
+        request = python("-c", _REQUEST, env=env)[0]
+        later = sorted(compiled() - kernels)
+        again = python("-c", _REQUEST, env=env)[0]
+    print(f"warmup: {first:.1f} s with nothing compiled ({len(kernels)} kernels), {second:.1f} s after that ({load})")
+    print(f"requests after a warmup compile {len(later)} more: {', '.join(later) or 'none'} "
+          f"({request:.1f} s, then {again:.1f} s)")  # fmt: skip
+    return {"cold_s": first, "warm_s": second, "compiled_later": later, "machine": load.so_far()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenizer", required=True, help="a Hugging Face tokenizer directory")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--models", nargs="+", choices=("embedded", "llama"), default=["embedded", "llama"])
+    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
+    parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=list(PATTERNS))
+    parser.add_argument("--runs", type=int, default=9, help="of each side")
+    parser.add_argument("--starts", type=int, default=5, help="of each process")
+    parser.add_argument("--threads", type=int, help="of torch; default: its own choice")
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    report: dict[str, Any] = {}
+    if {"tokens", "steps"} & set(args.parts):
+        import torch
+
+        from outlines_core.warmup import warmup
+
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        warmup()
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {Load()}")
+        models = {name: embedded() if name == "embedded" else llama(args.tokenizer) for name in args.models}
+        for part, run in (("tokens", part_tokens), ("steps", part_steps)):
+            if part in args.parts:
+                report[part] = run(args, models)
+                print()
+        low = [(k, s) for k, r in report.get("tokens", {}).items() for s in SIDES[1:] if r[s]["ratio"] < BUDGET]
+        if "tokens" in report:
+            print(f"below {BUDGET}: {', '.join(f'{k} ({s})' for k, s in low) or 'none'}\n")
+    for part, run_alone in (("imports", part_imports), ("start", part_start), ("jit", part_jit)):
+        if part in args.parts:
+            report[part] = run_alone(args)
+            print()
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
