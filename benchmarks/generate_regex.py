@@ -39,7 +39,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,12 @@ class Subject:
     def budget(self) -> int:
         return 4 * self.shortest + 4
 
+    @cached_property
+    def may_outlast(self) -> bool:
+        """Has the language a text with as many characters as the budget has tokens, so that it need not end in time?"""
+        long = oc.Language.parse(f"(?s).{{{self.budget},}}")
+        return not (oc.Language.parse(self.pattern) & long).is_empty()
+
 
 def subjects_of(patterns: Sequence[str], vocabulary: oc.Vocabulary, refused: Counter[str], own: bool) -> list[Subject]:
     """The patterns that both `re` and this package take; the others are counted by who refused them."""
@@ -141,7 +148,7 @@ def draw(cases: pathlib.Path, vocabulary: oc.Vocabulary, n: int, seed: int, refu
 # -- oracles -----------------------------------------------------------------------------------------------------------
 
 
-class Undecided(Exception):
+class UndecidedError(Exception):
     """An oracle did not answer in time."""
 
 
@@ -150,7 +157,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     """`re` looks at signals now and then while it backtracks."""
 
     def on_alarm(*_: Any) -> None:
-        raise Undecided
+        raise UndecidedError
 
     before = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -188,9 +195,7 @@ def _class_of(letter: str) -> str:
 def _complement_of(letter: str) -> str:
     member = re.compile("\\" + letter.upper()).match
     edges = [0, *(c for c in range(1, 0x110000) if bool(member(chr(c))) != bool(member(chr(c - 1)))), 0x110000]
-    return "".join(
-        f"\\U{low:08x}-\\U{high - 1:08x}" for low, high in zip(edges, edges[1:], strict=False) if member(chr(low))
-    )
+    return "".join(f"\\U{low:08x}-\\U{high - 1:08x}" for low, high in pairwise(edges) if member(chr(low)))
 
 
 @cache
@@ -305,7 +310,9 @@ class Verdict:
     to_go: int = 0  # fewest tokens still needed
 
 
-def judge(subject: Subject, ids: Sequence[int], *, closing: bool, decoded: Callable[[list[int]], str] | None) -> Verdict:
+def judge(
+    subject: Subject, ids: Sequence[int], *, closing: bool, decoded: Callable[[list[int]], str] | None
+) -> Verdict:
     """Check one generated row (EOS and padding included)."""
     automaton, pattern = subject.automaton, subject.pattern
     vocabulary = automaton.vocabulary
@@ -322,7 +329,7 @@ def judge(subject: Subject, ids: Sequence[int], *, closing: bool, decoded: Calla
             verdict.wrong = "" if verdict.matches else f"{'finished' if finished else 'closed'}, but no match"
         else:
             look_at_prefix(subject, own, verdict)
-    except Undecided:
+    except UndecidedError:
         verdict.wrong = "undecided: re.fullmatch takes too long"
     return verdict
 
@@ -475,10 +482,8 @@ class Tally:
         return [v for _, m, b, v in self.verdicts if b == budget and mode in (None, m)]
 
     def table(self, budget: str, modes: Sequence[str]) -> str:
-        lines = [
-            f"{budget:14s} {'outputs':>8s} {'finished':>9s} {'matches':>8s} {'prefixes ok':>12s} {'wrong':>6s}"
-            f" {'regex agrees':>13s}"
-        ]
+        heads = ("outputs", 8), ("finished", 9), ("matches", 8), ("prefixes ok", 12), ("wrong", 6), ("regex agrees", 13)
+        lines = [f"{budget:14s} {' '.join(f'{head:>{width}s}' for head, width in heads)}"]
         for mode in [*modes, None]:
             rows = self.rows(budget, mode)
             if not rows:
@@ -495,10 +500,8 @@ class Tally:
 
     def unfinished(self) -> str:
         """The patterns that did not always finish within the plain budget, and why."""
-        lines = [
-            f"{'pattern':58s} {'budget':>6s} {'finished':>9s} {'chance':>7s} {'could end':>10s} {'among':>7s}"
-            f" {'to go':>6s}"
-        ]
+        heads = ("budget", 6), ("finished", 9), ("chance", 7), ("could end", 10), ("among", 7), ("to go", 6)
+        lines = [f"{'pattern':58s} {' '.join(f'{head:>{width}s}' for head, width in heads)}"]
         for pattern in dict.fromkeys(s.pattern for s, _, _, _ in self.verdicts):
             rows = [(s, v) for s, _, b, v in self.verdicts if s.pattern == pattern and b == "plain"]
             cut = [v for _, v in rows if not v.finished]
@@ -572,8 +575,8 @@ def main() -> int:
     if args.limit is not None:
         random.Random(args.seed).shuffle(subjects)
         subjects = subjects[: args.limit]
-    print(f"{len(subjects)} patterns ({sum(s.own for s in subjects)} own), {setting.vocabulary.size} token ids; refused "
-          f"and left out: {dict(refused) or 'none'}")  # fmt: skip
+    print(f"{len(subjects)} patterns ({sum(s.own for s in subjects)} own), {setting.vocabulary.size} token ids; "
+          f"refused and left out: {dict(refused) or 'none'}")  # fmt: skip
     tally, begin = Tally(), time.perf_counter()
     seconds: Counter[str] = Counter()
     for k, subject in enumerate(tqdm(subjects, unit="pattern", disable=None)):
@@ -591,28 +594,44 @@ def main() -> int:
         print(tally.table(budget, args.modes), "\n")
     if "plain" in args.budgets:
         print("Not finished within the plain budget.  could end: steps at which EOS was allowed; among: so many tokens")
-        print(tally.unfinished())
+        print(tally.unfinished(), "\n")
         chance = [one for subject in subjects for one in tally.chance[subject.pattern]]
-        print(f"\nwalks by chance that end within the budget: {share(chance)}")
+        for label, outlasts in (("all texts are shorter than the budget", False), ("some text is not", True)):
+            rows = [(s, v) for s, _, b, v in tally.verdicts if b == "plain" and s.may_outlast == outlasts]
+            n = len({s.pattern for s, _ in rows})
+            print(f"{n} patterns of which {label}: {share(v.finished for _, v in rows)} finished")
+        print(f"walks by chance that end within the budget: {share(chance)}")
     wrong = [(s, m, b, v) for s, m, b, v in tally.verdicts if v.wrong]
     for subject, mode, budget, verdict in wrong:
         print(f"WRONG {subject.pattern!r} {mode} {budget}: {verdict.wrong}\n  {verdict.text!r}")
     for subject, mode, _, v in tally.verdicts:
         if v.second is False and v.viable:
-            print(f"note: `regex` takes {v.text!r} ({mode}) for no prefix of {subject.pattern!r}; re accepts a completion")
+            print(f"note: `regex` says that {v.text!r} ({mode}) begins no match of {subject.pattern!r}; it is wrong")
     if args.out:
         report = {
             "patterns": [
-                {"pattern": s.pattern, "own": s.own, "shortest": s.shortest, "chance": statistics.mean(tally.chance[s.pattern])}
+                {
+                    "pattern": s.pattern,
+                    "own": s.own,
+                    "shortest": s.shortest,
+                    "outlasts_budget": s.may_outlast,
+                    "chance": statistics.mean(tally.chance[s.pattern]),
+                }
                 for s in subjects
             ],
             "seconds": dict(seconds),
             "refused": dict(refused),
             "outputs": [
-                {"pattern": s.pattern, "mode": m, "budget": b, **vars(v), "text": v.text.decode("utf-8", "backslashreplace")}
+                {
+                    "pattern": s.pattern,
+                    "mode": m,
+                    "budget": b,
+                    **vars(v),
+                    "text": v.text.decode(errors="backslashreplace"),
+                }
                 for s, m, b, v in tally.verdicts
             ],
-        }  # fmt: skip
+        }
         args.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return 1 if wrong else 0
 

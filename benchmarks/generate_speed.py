@@ -39,8 +39,10 @@ import psutil
 PATTERNS = {
     "letters": r"[a-z ]{2000,}",
     "any": r".{600,}",
-    "json": r'\{"items": \[(?:\{"id": (?:0|[1-9][0-9]{0,5}), "name": "[A-Za-z ,.]{1,24}", "ok": (?:true|false)\}, ){200,}'
-    r"null\]\}",
+    "json": (
+        r'\{"items": \[(?:\{"id": (?:0|[1-9][0-9]{0,5}), "name": "[A-Za-z ,.]{1,24}", "ok": (?:true|false)\}, ){200,}'
+        r"null\]\}"
+    ),
 }
 BATCHES = (1, 16)
 N_NEW = 128
@@ -267,7 +269,8 @@ def part_steps(args: argparse.Namespace, models: dict[str, tuple[Any, Any]]) -> 
                     copies.append(time.perf_counter() - start)
                 print(f"\n{name}, batch {batch}, {label} ({load}); torch's own copy of the logits takes "
                       f"{statistics.median(copies) * 1e6:.0f} us")  # fmt: skip
-                print(f"{'us a step':24s} {'cold p50':>9s} {'max':>9s} {'mean':>9s}   {'warm p50':>9s} {'max':>9s} {'mean':>9s}")
+                heads = f"{'p50':>9s} {'max':>9s} {'mean':>9s}"
+                print(f"{'us a step':24s} {heads}   {heads}    (cold, warm)")
                 for what, _, _ in _WATCHED:
                     if what in rows["cold"]:
                         print(f"{what:24s} {' '.join(f'{x:9.1f}' for x in rows['cold'][what])}   "
@@ -297,14 +300,14 @@ def part_imports(args: argparse.Namespace) -> dict[str, Any]:
         totals, walls = [], []
         for _ in range(args.starts):
             wall, _, err = python("-X", "importtime", "-c", f"import {module}")
-            name = module.rpartition(".")[2] if "." not in module else module
-            line = [x for x in err.splitlines() if x.startswith("import time:") and x.split("|")[-1].strip() == name][-1]
-            outer = [x for x in err.splitlines() if x.split("|")[-1].rstrip() == " " + module.partition(".")[0]]
-            totals.append(sum(int(x.split("|")[1]) for x in ({line, *outer} if "." in module else {line})) / 1e6)
+            own = {" " + module, " " + module.partition(".")[0]}  # one space: not imported by another module
+            lines = [x.split("|") for x in err.splitlines() if x.startswith("import time:")]
+            totals.append(sum(int(cumulative) for _, cumulative, name in lines if name in own) / 1e6)
             walls.append(wall - nothing)
         results[module] = {"importtime_s": statistics.median(totals), "wall_s": statistics.median(walls)}
-        print(f"import {module:20s} {results[module]['importtime_s'] * 1e3:8.1f} ms by importtime, "
-              f"{results[module]['wall_s'] * 1e3:8.1f} ms more than an empty process ({nothing * 1e3:.0f} ms)")  # fmt: skip
+        inside, outside = results[module]["importtime_s"] * 1e3, results[module]["wall_s"] * 1e3
+        print(f"import {module:20s} {inside:8.1f} ms by importtime, {outside:8.1f} ms more than an empty process "
+              f"({nothing * 1e3:.0f} ms)")  # fmt: skip
     print(f"({load})")
     return {**results, "machine": load.so_far()}
 
@@ -380,7 +383,8 @@ def part_start(args: argparse.Namespace) -> dict[str, Any]:
                     parts[what].append(at - last)
                     last = at
                 totals.append(last - start)
-            medians = {what: statistics.median(t[1:]) for what, t in parts.items()}  # the first run fills the disk caches
+            # The first run fills the disk caches.
+            medians = {what: statistics.median(t[1:]) for what, t in parts.items()}
             results[name] = {"total_s": statistics.median(totals[1:]), "stages_s": medians, "machine": load.so_far()}
             print(f"{name}: {results[name]['total_s']:.2f} s ({load})")
             for what, t in medians.items():
@@ -413,10 +417,11 @@ automaton.materialize()
 def part_jit(_: argparse.Namespace) -> dict[str, Any]:
     load = Load()
     with tempfile.TemporaryDirectory() as directory:
-        env = {"NUMBA_CACHE_DIR": os.path.join(directory, "numba"), "OUTLINES_CACHE_DIR": os.path.join(directory, "data")}
+        kernels_at, data_at = pathlib.Path(directory, "numba"), pathlib.Path(directory, "data")
+        env = {"NUMBA_CACHE_DIR": str(kernels_at), "OUTLINES_CACHE_DIR": str(data_at)}
 
         def compiled() -> set[str]:
-            return {p.name for p in pathlib.Path(directory, "numba").rglob("*.nbc")}
+            return {p.name for p in kernels_at.rglob("*.nbc")}
 
         first = python("-m", "outlines_core", "warmup", env=env)[0]
         kernels = compiled()
@@ -439,7 +444,7 @@ def main() -> int:
     parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=list(PATTERNS))
     parser.add_argument("--runs", type=int, default=9, help="of each side")
     parser.add_argument("--starts", type=int, default=5, help="of each process")
-    parser.add_argument("--threads", type=int, help="of torch; default: its own choice")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; more than are idle make every figure noise")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     report: dict[str, Any] = {}
@@ -448,8 +453,7 @@ def main() -> int:
 
         from outlines_core.warmup import warmup
 
-        if args.threads:
-            torch.set_num_threads(args.threads)
+        torch.set_num_threads(args.threads)
         warmup()
         print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {Load()}")
         models = {name: embedded() if name == "embedded" else llama(args.tokenizer) for name in args.models}

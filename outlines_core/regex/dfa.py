@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError
 from outlines_core.kernels import dfa as kernel
 from outlines_core.limits import DEFAULT_LIMITS, Limits
-from outlines_core.regex.ast import Node
+from outlines_core.regex.ast import Node, Ranges
 from outlines_core.regex.nfa import ByteNfa, build_nfa
+from outlines_core.regex.utf8 import DONE, Dag, dag_of
 
 __all__ = ["LazyDfa", "LookDfa", "determinised", "make_dfa"]
 
@@ -316,7 +317,10 @@ class LookDfa(LazyDfa):
         self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()
         self._targets, self._useful = nfa.targets.tolist(), nfa.useful.tolist()
         self._dag = nfa.dag.tolist()
-        self._letters = [(raw, nfa.byte_class[list(raw)].tolist()) for raw in (c.encode() for c in nfa.letters)]
+        self._letters = [(raw, nfa.byte_class[list(raw)].tolist()) for raw in map(_shortest_letter, nfa.letters)]
+        self._letter_dags = list(map(dag_of, nfa.letters))
+        self._live_letters: dict[int, list[Dag]] = {}
+        self._origin: dict[int, tuple[int, bytes]] = {}  # states within a character: from where, by which bytes
         self._bytes = [(bytes([byte]), [klass]) for klass, byte in enumerate(self.class_bytes())]
         self._more = [_continuation_bytes(raw[0]) for raw, _ in self._bytes]
         self._phase: list[int] = [0] * _FIRST
@@ -510,6 +514,9 @@ class LookDfa(LazyDfa):
         if target >= n_states:
             more = self._more[klass]
             self._phase[target] = self._phase[state] - 1 if more < 0 else more
+            if self._phase[target] > 0:
+                begin, read = (state, b"") if more > 0 else self._origin[state]
+                self._origin[target] = begin, read + self._bytes[klass][0]
         self._raw[state, klass] = target
         return target
 
@@ -584,6 +591,11 @@ class LookDfa(LazyDfa):
         known = self._live.get(state)
         if known is not None:
             return known
+        if self._letters and self._phase[state] > 0:
+            begin, read = self._origin[state]
+            live = any(_has_prefix(dag, read) for dag in self._letters_to_life(begin))
+            self._live[state] = live
+            return live
         parents: dict[int, list[int]] = {state: []}
         queue = [(self._to_go[state], 0, state)]  # negative depth: deeper ones first
         alive: list[int] = []
@@ -614,6 +626,38 @@ class LookDfa(LazyDfa):
             self._live[at] = True
             alive.extend(p for p in parents.pop(at, ()) if not self._live.get(p))
         return True
+
+    def _letters_to_life(self, state: int) -> list[Dag]:
+        """The classes of characters that lead from `state`, where a character begins, to something live."""
+        known = self._live_letters.get(state)
+        if known is None:
+            known = []
+            for dag, (_, classes) in zip(self._letter_dags, self._letters, strict=True):
+                target = state
+                for klass in classes:
+                    target = self._step(target, klass)
+                if self._is_live(target):
+                    known.append(dag)
+            self._live_letters[state] = known
+        return known
+
+
+def _shortest_letter(ranges: Ranges) -> bytes:
+    """A character of the class: printable ASCII if it has one, else its first."""
+    for low, high in ranges:
+        if high >= 0x20 and low < 0x7F:
+            return bytes([max(low, 0x20)])
+    return chr(ranges[0][0]).encode()
+
+
+def _has_prefix(dag: Dag, read: bytes) -> bool:
+    """Does some character of the DAG begin with these bytes?"""
+    at = len(dag) - 1
+    for byte in read:
+        at = next((child for low, high, child in dag[at] if low <= byte <= high), DONE)
+        if at == DONE:
+            return False
+    return True
 
 
 def _distances(nfa: ByteNfa) -> list[int]:

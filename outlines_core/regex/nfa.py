@@ -84,8 +84,8 @@ class ByteNfa:
     start: StateIndex
     everything: StateIndex
     looks: tuple[LookAround, ...] = field(default=())
-    letters: tuple[str, ...] = field(default=())
-    """One character of each kind that the pattern tells apart, the shortest; empty if its states read single bytes."""
+    letters: tuple[Ranges, ...] = field(default=())
+    """The classes of characters that the pattern does not tell apart; empty if some of its states read single bytes."""
 
     @property
     def n_states(self) -> int:
@@ -532,7 +532,7 @@ class _Builder:
 
 def _pieces(sets: list[Ranges]) -> Iterator[tuple[int, int, int]]:
     """Cut all code points where some set begins or ends: (first, last, bit set of the sets that hold them)."""
-    toggles: dict[int, int] = {0: 0, 0xD800: 0, 0xE000: 0, 0x20: 0, 0x7F: 0, 0x110000: 0}
+    toggles: dict[int, int] = {0: 0, 0xD800: 0, 0xE000: 0, 0x110000: 0}
     for number, ranges in enumerate(sets):
         for low, high in ranges:
             toggles[low] = toggles.get(low, 0) ^ (1 << number)
@@ -545,25 +545,20 @@ def _pieces(sets: list[Ranges]) -> Iterator[tuple[int, int, int]]:
 
 
 def _classes_of(sets: list[Ranges]) -> list[tuple[list[int], Ranges]]:
-    """The classes of characters that are in some set: (numbers of the sets that hold them, the characters)."""
+    """The classes of characters that no set tells apart: (numbers of the sets that hold them, the characters)."""
     classes: dict[int, list[tuple[int, int]]] = {}
     for low, high, inside in _pieces(sets):
-        if inside:
-            row = classes.setdefault(inside, [])
-            if row and row[-1][1] + 1 == low:
-                row[-1] = (row[-1][0], high)
-            else:
-                row.append((low, high))
+        row = classes.setdefault(inside, [])
+        if row and row[-1][1] + 1 == low:
+            row[-1] = (row[-1][0], high)
+        else:
+            row.append((low, high))
     return [([k for k in range(len(sets)) if inside >> k & 1], tuple(row)) for inside, row in classes.items()]
 
 
-def _letters(sets: list[Ranges], characters: set[str]) -> tuple[str, ...]:
-    """A shortest character of each class that no set and no literal tells apart, printable where there is one."""
-    first: dict[int, int] = {}
-    for point, _, inside in _pieces([*sets, *(((ord(c), ord(c)),) for c in sorted(characters))]):
-        if inside not in first or (first[inside] < 0x20 <= point < 0x7F):
-            first[inside] = point
-    return tuple(map(chr, sorted(first.values())))
+def _letters(sets: list[Ranges], characters: set[str]) -> tuple[Ranges, ...]:
+    singles: list[Ranges] = [((ord(c), ord(c)),) for c in sorted(characters)]
+    return tuple(ranges for _, ranges in _classes_of([*sets, *singles]))
 
 
 def _one_way(node: Node) -> bool:

@@ -22,12 +22,12 @@ from benchmarks.generate_regex import (
 )
 
 PAD, EOS = 256, 257
-PIECES = (*"ab the 00 :0 }, \" \n#  /* */ foo".split(" "), "é", "ß", "st", "😀", "👍🏽", "end.")
+PIECES = ("ab", "the", "00", ":0", "},", "\n#", "/*", "*/", "foo", "é", "ß", "st", "😀", "👍🏽", "end.")
 VOCABULARY = oc.Vocabulary(
     EOS,
     {
         **{bytes([i]): [i] for i in range(256)},
-        **{piece.encode(): [258 + k] for k, piece in enumerate(dict.fromkeys(PIECES)) if len(piece.encode()) > 1},
+        **{piece.encode(): [258 + k] for k, piece in enumerate(PIECES)},
     },
     special_tokens={"<pad>": PAD},
 )
@@ -101,7 +101,6 @@ class TestTheOracles:
         assert not self.judged(pattern, [list(text), [EOS]]).wrong
         for k in range(len(text)):
             assert self.judged(pattern, [list(text[:k])]).viable
-            assert second_opinion(pattern, text[:k]) is not False
 
     @pytest.mark.parametrize(
         ("pattern", "prefixes", "others"),
