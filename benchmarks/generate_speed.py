@@ -7,9 +7,10 @@ r"""What a constraint costs in `model.generate()`, and what it takes to get ther
     start     from the start of a process to its first mask, kernels and vocabulary data on disk
     jit       `python -m outlines_core warmup` with nothing compiled, and what a request still compiles after it
 
-`tokens` runs three sides in turn, so that the machine's noise falls on all of them: *free* (no constraint), *cold*
-(the compile cache emptied before the run: every state and mask of the text is made during it) and *warm* (states and
-masks there from the run before). Greedy decoding, the same prompts, no EOS and the patterns too long to end: every
+`tokens` runs four sides in turn, so that the machine's noise falls on all of them: *free* (no constraint), *idle* (a
+logits processor that gives back what it was given: what transformers itself takes for any processor, hence the most
+that can be reached), *cold* (the compile cache emptied before the run: every state and mask of the text is made during
+it) and *warm* (states and masks there from the run before). Greedy decoding, the same prompts, no EOS and the patterns too long to end: every
 side generates exactly 128 tokens a row, and every constrained row is checked for being a prefix of its language.
 A ratio is that of the medians; beside it the quartiles of the ratios of runs that followed each other.
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -47,7 +49,7 @@ PATTERNS = {
 BATCHES = (1, 16)
 N_NEW = 128
 PARTS = ("tokens", "steps", "imports", "start", "jit")
-SIDES = ("free", "cold", "warm")
+SIDES = ("free", "idle", "cold", "warm")
 BUDGET = 0.97
 
 
@@ -112,6 +114,16 @@ def llama(directory: str) -> tuple[Any, Any]:
     return LlamaForCausalLM(config).eval(), vocabulary
 
 
+def idle_processor() -> Any:
+    from transformers import LogitsProcessor
+
+    class Idle(LogitsProcessor):
+        def __call__(self, input_ids: Any, scores: Any) -> Any:  # noqa: ARG002
+            return scores
+
+    return Idle()
+
+
 class Bench:
     """One model, one batch size."""
 
@@ -155,6 +167,8 @@ class Bench:
 
         if name == "free":
             return self.generate([])
+        if name == "idle":
+            return self.generate([idle_processor()])
         if name == "cold":
             clear_cache()
         return self.generate([RegexLogitsProcessor(pattern, self.vocabulary)])
@@ -164,10 +178,10 @@ class Bench:
         seconds: dict[str, list[float]] = {side: [] for side in SIDES}
         for side in SIDES:  # once each without counting; the outputs are checked
             rows = self.side(side, pattern)[1]
-            if side != "free":
+            if side in ("cold", "warm"):
                 self.check(pattern, rows)
         for k in range(runs):
-            for side in (("free", "cold", "warm"), ("cold", "warm", "free"))[k % 2]:  # warm follows cold
+            for side in (SIDES, ("cold", "warm", "idle", "free"))[k % 2]:  # warm follows cold
                 seconds[side].append(self.side(side, pattern)[0])
         n_tokens = self.batch * N_NEW
         result: dict[str, Any] = {
@@ -183,8 +197,8 @@ class Bench:
 
 
 def part_tokens(args: argparse.Namespace, models: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
-    print(f"{'tokens/s':40s} {'free':>8s} {'cold':>8s} {'ratio':>6s} {'quartiles':>12s} {'us/step':>8s}"
-          f" {'warm':>8s} {'ratio':>6s} {'quartiles':>12s} {'us/step':>8s}")  # fmt: skip
+    heads = [f"{side:>8s} {'ratio':>6s} {'quartiles':>12s} {'us/step':>8s}" for side in SIDES[1:]]
+    print(f"{'tokens/s':40s} {'free':>8s} {' '.join(heads)}")
     results = {}
     for name, (model, vocabulary) in models.items():
         for batch in args.batches:
@@ -196,7 +210,7 @@ def part_tokens(args: argparse.Namespace, models: dict[str, tuple[Any, Any]]) ->
                 cells = [
                     f"{r['tokens_per_s']:8.0f} {r['ratio']:6.3f} {r['quartiles'][0]:5.3f}..{r['quartiles'][1]:5.3f}"
                     f" {r['extra_us_per_step']:8.0f}"
-                    for r in (result["cold"], result["warm"])
+                    for r in map(result.__getitem__, SIDES[1:])
                 ]
                 print(f"{name + ', batch ' + str(batch) + ', ' + label:40s} {result['free']['tokens_per_s']:8.0f}"
                       f" {' '.join(cells)}   ({load})", flush=True)  # fmt: skip
@@ -217,6 +231,18 @@ _WATCHED = (
 )
 
 
+def timed(function: Callable[..., Any], out_times: list[float]) -> Callable[..., Any]:
+    @functools.wraps(function)  # `generate` looks at the signature of processors
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            out_times.append(time.perf_counter() - start)
+
+    return wrapper
+
+
 @contextlib.contextmanager
 def watched(times: dict[str, list[float]]) -> Iterator[None]:
     """Time every call of the functions above."""
@@ -228,15 +254,8 @@ def watched(times: dict[str, list[float]]) -> Iterator[None]:
             owner = getattr(owner, part)
         original = getattr(owner, name)
 
-        def timed(*a: Any, _original: Callable[..., Any] = original, _label: str = label, **k: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return _original(*a, **k)
-            finally:
-                times[_label].append(time.perf_counter() - start)
-
         put_back.append((owner, name, original))
-        setattr(owner, name, timed)
+        setattr(owner, name, timed(original, times[label]))
     try:
         yield
     finally:
@@ -259,7 +278,7 @@ def part_steps(args: argparse.Namespace, models: dict[str, tuple[Any, Any]]) -> 
                     with watched(times):
                         bench.side(side, PATTERNS[label])
                     rows[side] = {what: (statistics.median(t) * 1e6, max(t) * 1e6, sum(t) * 1e6 / N_NEW)
-                                  for what, t in times.items()}  # fmt: skip
+                                  for what, t in times.items() if t}  # fmt: skip
                 results[f"{name} {batch} {label}"] = rows
                 scores = torch.zeros(batch, model.config.vocab_size)
                 copies = []
@@ -272,7 +291,7 @@ def part_steps(args: argparse.Namespace, models: dict[str, tuple[Any, Any]]) -> 
                 heads = f"{'p50':>9s} {'max':>9s} {'mean':>9s}"
                 print(f"{'us a step':24s} {heads}   {heads}    (cold, warm)")
                 for what, _, _ in _WATCHED:
-                    if what in rows["cold"]:
+                    if rows["cold"].get(what) and rows["warm"].get(what):
                         print(f"{what:24s} {' '.join(f'{x:9.1f}' for x in rows['cold'][what])}   "
                               f"{' '.join(f'{x:9.1f}' for x in rows['warm'][what])}")  # fmt: skip
     return results

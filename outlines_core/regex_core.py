@@ -64,7 +64,10 @@ class RegexCore:
         ]
         self.edges: dict[tuple[int, int], int] = {}
         self._mask_bytes = 0
-        self._dense: dict[bytes, NDArray[np.int32]] = {}
+        self._dense: dict[bytes, NDArray[np.int32]] = {}  # equal masks are one array
+        self._by_key: dict[bytes, NDArray[np.int32]] = {}
+        self._users: dict[int, int] = {}  # id of a mask's array -> states that have it
+        self._alike = dfa.nfa.alike_for(trie.max_depth)
         end_only = np.zeros(self.n_words, dtype=np.uint32)
         fill_ids(end_only, self.eos_ids)
         self.masks: dict[int, NDArray[np.int32]] = {
@@ -162,13 +165,29 @@ class RegexCore:
                 return known
             if not FIRST_STATE <= state < self.dfa.n_states:
                 raise ValueError(f"{state} is not a state of this automaton")
+            key = self._mask_key(state)
+            known = self._by_key.get(key) if key else None
+            if known is not None:
+                self._keep(state, known)
+                return known
             words = np.zeros(self.n_words + 1, dtype=np.uint32)
             if self.filtered:  # two walks: where do tokens lead, and which of that is live
                 for target in self.targets(state, live_only=False).tolist():
                     self.token_live(target)
             self._path[0] = state
             self.dfa.walk(self.packed, self._path, words, filtered=self.filtered)
-            return self._finish_mask(state, words[: self.n_words])
+            known = self._finish_mask(state, words[: self.n_words])
+            if key:
+                self._by_key[key] = known
+            return known
+
+    def _mask_key(self, state: int) -> bytes:
+        """What the mask of a state depends on, counts that no token can use up left out; b"" if that is all of it."""
+        if self._alike is None or self.filtered or self.complete:
+            return b""
+        items = self.dfa.items(state)
+        seen = np.unique((self._alike[items >> 16] << 16) | (items & 0xFFFF))
+        return seen.tobytes() + bytes([self.dfa.accept[state]])
 
     def _finish_mask(self, state: int, words: NDArray[np.uint32]) -> NDArray[np.int32]:
         self._add_duplicates(words)
@@ -238,12 +257,19 @@ class RegexCore:
         return self._dense.setdefault(words.tobytes(), words.view(np.int32))
 
     def _keep(self, state: int, mask: NDArray[np.int32]) -> None:
+        users = self._users.get(id(mask), 0)
+        self._users[id(mask)] = users + 1
         self.masks[state] = mask
-        self._mask_bytes += mask.nbytes + 200
+        self._mask_bytes += 200 + (0 if users else mask.nbytes)
         if self._mask_bytes > self.dfa.limits.max_mask_bytes:
-            for old in [s for s in self.masks if s >= FIRST_STATE][: max(1, len(self.masks) // 2)]:
-                self._mask_bytes -= self.masks.pop(old).nbytes + 200
             self._dense.clear()
+            self._by_key.clear()
+            for old in [s for s in self.masks if s >= FIRST_STATE][: max(1, len(self.masks) // 2)]:
+                dropped = self.masks.pop(old)
+                users = self._users[id(dropped)] = self._users[id(dropped)] - 1
+                self._mask_bytes -= 200 + (0 if users else dropped.nbytes)
+                if not users:
+                    del self._users[id(dropped)]
 
     def fill(self, state: int, words: NDArray[Any]) -> None:
         """Write the mask of `state` into `words` (checked)."""
@@ -282,7 +308,7 @@ class RegexCore:
             raise ValueError(f"{state} is not a state of this automaton")
         target = int(advance(dfa.delta, dfa.byte_class, self.data, self.indptr, token_id, state))
         if target < 0:
-            target = dfa.run(state, self.data[self.indptr[token_id] : self.indptr[token_id + 1]].tobytes())
+            target = dfa.run_token(self.data, self.indptr, token_id, state)
         if self.filtered and target and not self.token_live(target):
             target = DEAD
         if len(self.edges) >= _EDGES_KEPT:

@@ -193,6 +193,22 @@ class LazyDfa:
             row: NDArray[np.int32] = self.delta[state]
             return row
 
+    def items(self, state: int) -> NDArray[np.int64]:
+        """The items of a state's set: ``node << 16 | DAG node``."""
+        return self._pool[self._indptr[state] : self._indptr[state + 1]]
+
+    def run_token(self, data: NDArray[np.uint8], indptr: NDArray[np.int64], token_id: int, state: int) -> int:
+        """`kernels.dfa.advance`, with unknown transitions computed on the way."""
+        with self.lock:
+            self.begin_call()
+            for byte in data[indptr[token_id] : indptr[token_id + 1]].tolist():
+                klass = self.byte_class[byte]
+                target = int(self.delta[state, klass])
+                state = self.fill(state, int(klass)) if target == kernel.UNKNOWN else target
+                if state == DEAD:
+                    break
+        return state
+
     def run(self, state: int, text: bytes) -> int:
         """The state after `text`."""
         for byte in text:

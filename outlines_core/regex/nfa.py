@@ -53,6 +53,7 @@ _PLACE: Final = -7
 _MAX_DAG: Final = 65_000
 _MAX_DEPTH: Final = 180
 _MAX_PATHS: Final = 64
+_MAX_BLOCKS: Final = 1000
 ANY: Final[Ranges] = ((0, 0x10FFFF),)
 StateIndex: TypeAlias = int
 
@@ -86,10 +87,29 @@ class ByteNfa:
     looks: tuple[LookAround, ...] = field(default=())
     letters: tuple[Ranges, ...] = field(default=())
     """The classes of characters that the pattern does not tell apart; empty if some of its states read single bytes."""
+    blocks: tuple[tuple[int, int, int], ...] = field(default=())
+    """Counted repeats of something not empty: (first state, states a copy, copies); the last copy comes first."""
 
     @property
     def n_states(self) -> int:
         return int(self.kind.shape[0])
+
+    def alike_for(self, n_bytes: int) -> NDArray[np.int64] | None:
+        """For each state one that behaves alike on all texts of up to `n_bytes` bytes; None if that is each itself.
+
+        In a counted repeat with more copies to go than bytes are read, it does not matter how many more.
+        """
+        long_ones = [block for block in self.blocks if block[2] > n_bytes + 2]
+        if not long_ones:
+            return None
+        alike = np.arange(self.n_states, dtype=np.int64)
+        for first, size, count in long_ones:  # inner ones come before those around them
+            same = np.arange(self.n_states, dtype=np.int64)
+            inside = same[first : first + size * count]
+            spare = np.maximum((inside - first) // size - (n_bytes + 1), 0)
+            inside -= spare * size
+            alike = alike[same]
+        return alike
 
     @property
     def n_classes(self) -> int:
@@ -136,6 +156,7 @@ class _Builder:
         self.anchored = False  # some thread may be stuck: BEGIN, END or an empty set
         self.behind = False
         self.bytewise = False  # some states come from a DFA over bytes
+        self.blocks: list[tuple[int, int, int]] = []
         self.charwise = False  # literals too become states that read whole characters
         self.characters: set[str] = set()
         self.everything = self.add(SPLIT, 0, 0)
@@ -321,7 +342,7 @@ class _Builder:
 
         if count == 0:
             return next_
-        first, first_target = len(self.kind), len(self.targets)
+        first, first_target, first_block = len(self.kind), len(self.targets), len(self.blocks)
         entry = one(_PLACE)
         size, n_targets = len(self.kind) - first, len(self.targets) - first_target
         if first + size * count > self.limits.max_nfa_states:
@@ -336,6 +357,11 @@ class _Builder:
         self._rewire(first, first_target, _PLACE, next_)
         if count == 1:
             return entry
+        inner = self.blocks[first_block:]
+        if len(inner) * count <= _MAX_BLOCKS:
+            self.blocks += [(at + k * size, width, n) for k in range(1, count) for at, width, n in inner]
+        if not nullable(item):
+            self.blocks.append((first, size, count))
         shifts = np.arange(1, count, dtype=np.int64)[:, None]
 
         def relocated(values: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -500,7 +526,10 @@ class _Builder:
             useful = usefulness(kind, a, b, targets)
         byte_class, dag = self._classes()
         letters = _letters([*self.set_roots], self.characters) if self.looks and not self.bytewise else ()
-        return ByteNfa(kind, a, b, targets, useful, dag, byte_class, start, self.everything, tuple(self.looks), letters)
+        blocks = () if self.anchored or self.looks else tuple(self.blocks)
+        return ByteNfa(
+            kind, a, b, targets, useful, dag, byte_class, start, self.everything, tuple(self.looks), letters, blocks
+        )
 
     def _classes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """Bytes that no edge tells apart are one class."""

@@ -135,3 +135,22 @@ def test_closing_masks_leave_room_to_end(pattern: str, vocabulary: oc.Vocabulary
         target = automaton.next_state(state, token_id)
         near = target == oc.FINISHED or automaton.min_tokens_to_accept(target) <= budget - 1
         assert bool(out[token_id >> 5] >> (token_id & 31) & 1) == near
+
+
+@settings(max_examples=scaled(60))
+@given(patterns(looks=False), st.integers(9, 30), st.sampled_from(["", "?", "b{12,}", "|a{40}"]), vocabularies())
+def test_masks_shared_between_counts_are_the_masks(
+    body: str, count: int, rest: str, vocabulary: oc.Vocabulary
+) -> None:
+    """Deep inside a long repeat one mask serves many counts; each must still be what the tokens themselves say."""
+    automaton = compiled(f"(?:{body}){{{count // 3},{count}}}{rest}", vocabulary)
+    if automaton is None:
+        return
+    state = automaton.initial_state
+    for _ in range(2 * count):
+        allowed = automaton.allowed_tokens(state).tolist()
+        assert allowed == [t for t in range(vocabulary.size) if automaton.next_state(state, t) != oc.DEAD]
+        allowed = [t for t in allowed if t not in vocabulary.eos_token_ids]
+        if not allowed:
+            break
+        state = automaton.next_state(state, allowed[count % len(allowed)])
