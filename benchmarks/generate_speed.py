@@ -10,9 +10,9 @@ r"""What a constraint costs in `model.generate()`, and what it takes to get ther
 `tokens` runs four sides in turn, so that the machine's noise falls on all of them: *free* (no constraint), *idle* (a
 logits processor that gives back what it was given: what transformers itself takes for any processor, hence the most
 that can be reached), *cold* (the compile cache emptied before the run: every state and mask of the text is made during
-it) and *warm* (states and masks there from the run before). Greedy decoding, the same prompts, no EOS and the patterns too long to end: every
-side generates exactly 128 tokens a row, and every constrained row is checked for being a prefix of its language.
-A ratio is that of the medians; beside it the quartiles of the ratios of runs that followed each other.
+it) and *warm* (states and masks there from the run before). Greedy decoding, the same prompts, no EOS and the patterns
+too long to end: every side generates exactly 128 tokens a row, and every constrained row is checked for being a prefix
+of its language. A ratio is that of the medians; beside it the quartiles of the ratios of runs that followed each other.
 
 usage: python benchmarks/generate_speed.py --tokenizer HF_DIR [--parts tokens steps ...] [--runs 9] [--out FILE.json]
 """
@@ -480,7 +480,7 @@ def main() -> int:
             if part in args.parts:
                 report[part] = run(args, models)
                 print()
-        low = [(k, s) for k, r in report.get("tokens", {}).items() for s in SIDES[1:] if r[s]["ratio"] < BUDGET]
+        low = [(k, s) for k, r in report.get("tokens", {}).items() for s in ("cold", "warm") if r[s]["ratio"] < BUDGET]
         if "tokens" in report:
             print(f"below {BUDGET}: {', '.join(f'{k} ({s})' for k, s in low) or 'none'}\n")
     for part, run_alone in (("imports", part_imports), ("start", part_start), ("jit", part_jit)):

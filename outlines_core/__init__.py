@@ -33,7 +33,7 @@ from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, TokenAutomaton
 
 if TYPE_CHECKING:
-    from outlines_core.batch import fill_masks
+    from outlines_core.batch import fill_masks, next_states
     from outlines_core.bitmask import allocate_bitmask
     from outlines_core.compile import compile_choice, compile_regex
     from outlines_core.guide import Guide
@@ -69,6 +69,7 @@ __all__ = [
     "compile_choice",
     "compile_regex",
     "fill_masks",
+    "next_states",
 ]
 
 _LAZY = {
@@ -81,6 +82,7 @@ _LAZY = {
     "compile_choice": "compile",
     "compile_regex": "compile",
     "fill_masks": "batch",
+    "next_states": "batch",
 }
 
 

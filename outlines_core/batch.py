@@ -1,4 +1,4 @@
-"""The masks of one decoding step for a whole batch."""
+"""One decoding step of a whole batch: where the tokens lead, and the masks there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from outlines_core.index import RegexAutomaton
-from outlines_core.types import StateId, TokenAutomaton
+from outlines_core.types import StateId, TokenAutomaton, TokenId
 
-__all__ = ["fill_masks"]
+__all__ = ["fill_masks", "next_states"]
 
 
 def fill_masks(
@@ -61,3 +61,21 @@ def fill_masks(
     else:
         for i in missing:
             one(i)
+
+
+def next_states(
+    automata: Sequence[TokenAutomaton], states: Sequence[StateId], token_ids: Sequence[TokenId]
+) -> list[StateId]:
+    """``automata[i].next_state(states[i], token_ids[i])`` for all i.
+
+    Raises:
+        ValueError: the arguments do not fit together.
+    """
+    if not len(automata) == len(states) == len(token_ids):
+        raise ValueError(f"{len(automata)} automata, {len(states)} states, {len(token_ids)} tokens: as many are needed")
+    first = automata[0] if automata else None
+    if isinstance(first, RegexAutomaton) and len(automata) > 1:
+        core = first._core
+        if all(isinstance(a, RegexAutomaton) and a._core is core for a in automata):
+            return core.next_states(states, token_ids)
+    return [a.next_state(s, t) for a, s, t in zip(automata, states, token_ids, strict=True)]

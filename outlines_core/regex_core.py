@@ -14,6 +14,7 @@ import sys
 import threading
 import unicodedata
 from collections import deque
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from outlines_core.cache import content_key, default_store
 from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
-from outlines_core.kernels.dfa import LANES, advance, fill_sparse, lanes_to_ids, mask_to_ids, walk_lanes
+from outlines_core.kernels.dfa import LANES, advance, advance_rows, fill_sparse, lanes_to_ids, mask_to_ids, walk_lanes
 from outlines_core.regex.dfa import LazyDfa
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
 from outlines_core.vocabulary import Vocabulary
@@ -315,6 +316,24 @@ class RegexCore:
             self.edges.clear()
         self.edges[state, token_id] = target
         return target
+
+    def next_states(self, states: Sequence[int], token_ids: Sequence[int]) -> list[int]:
+        """`next_state` of many rows: one kernel call, and what that cannot decide one by one."""
+        n_states, size = self.dfa.n_states, self.size
+        plain = [
+            FIRST_STATE <= s < n_states and 0 <= t < size and t not in self.eos
+            for s, t in zip(states, token_ids, strict=True)
+        ]
+        if self.filtered or not all(plain):
+            return [self.next_state(s, t) for s, t in zip(states, token_ids, strict=True)]
+        dfa = self.dfa
+        rows = np.array((states, token_ids), dtype=np.int64)
+        advance_rows(dfa.delta, dfa.byte_class, self.data, self.indptr, rows)
+        targets: list[int] = rows[0].tolist()
+        for r, target in enumerate(targets):
+            if target < 0:
+                targets[r] = self.next_state(states[r], token_ids[r])
+        return targets
 
     # -- distances --------------------------------------------------------------------------------------------------
 

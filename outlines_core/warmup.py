@@ -40,6 +40,7 @@ def warmup(progress: Callable[[int, int, str], None] | None = None) -> None:
     assert len(TokenTrie.build(vocabulary.table).info) == len(trie.info)
 
     report(1, "regular expressions")
+    from outlines_core.batch import next_states
     from outlines_core.compile import compile_regex
 
     signed, unsigned = allocate_bitmask(1, vocabulary)[0], np.zeros(1, dtype=np.uint32)
@@ -53,6 +54,7 @@ def warmup(progress: Callable[[int, int, str], None] | None = None) -> None:
         automaton.next_state(state, 0)
         automaton.fill_closing_mask(state, 1, signed)
         automaton.allowed_tokens(state)
+        next_states([automaton] * 2, [state] * 2, [0, 1])
 
     report(2, "masks on logits")
     from outlines_core.kernels.masking import apply_masks, match_rows

@@ -277,6 +277,14 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
 
     def _next_states(self, step: Step) -> list[Any]:
         per_guide = len(step.states) // len(self._sources)
+        if self._all_plain and len(self._automata) == len(step.states):
+            states = oc.next_states(self._automata, step.states, step.tokens)
+            for r, (before, after) in enumerate(zip(step.states, states, strict=True)):
+                if before in (DEAD, FINISHED):
+                    states[r] = before
+                elif after == DEAD:
+                    states[r] = self._violation(r, step.tokens[r], step.n_generated - 1)
+            return states
         states = []
         for r, (state, token) in enumerate(zip(step.states, step.tokens, strict=True)):
             if state not in (DEAD, FINISHED):

@@ -44,6 +44,7 @@ __all__ = [
     "SPLIT",
     "UNKNOWN",
     "advance",
+    "advance_rows",
     "expand",
     "fill_sparse",
     "initial",
@@ -346,6 +347,16 @@ def advance(delta, byte_class, data, indptr, token, state):  # type: ignore[no-u
         if target <= 0:
             return target
     return target
+
+
+@njit(cache=True, nogil=True)
+def advance_rows(delta, byte_class, data, indptr, rows):  # type: ignore[no-untyped-def]
+    """`advance` of many rows: rows[0] are states, rows[1] tokens; rows[0] becomes the states after them.
+
+    rows  (2, n) int64; states and tokens of the right range
+    """
+    for r in range(rows.shape[1]):
+        rows[0, r] = advance(delta, byte_class, data, indptr, rows[1, r], rows[0, r])
 
 
 @njit(cache=True, nogil=True)

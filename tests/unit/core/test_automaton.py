@@ -344,3 +344,24 @@ def test_states_of_an_index_are_interned() -> None:
     a, c = (index.next_state(index.initial_state, ord(x)) for x in "ac")
     assert a != c or index.next_state(a, ord("b")) == index.next_state(c, ord("b"))
     assert index.next_state(a, ord("b")) == index.next_state(c, ord("b"))
+
+
+def test_steps_of_a_batch_are_the_steps_one_by_one(toy: oc.Vocabulary) -> None:
+    one = oc.compile_regex("[a-z]{1,9}( the)*|é", ALL_BYTES)
+    other = oc.compile_regex("ab*", ALL_BYTES)
+    state = one.next_state(one.initial_state, ord("x"))
+    states = [one.initial_state, state, state, oc.DEAD, oc.FINISHED, state, one.initial_state, state]
+    tokens = [0xC3, 303, 256, 97, 256, -1, 256, 2**64]
+    expected = [one.next_state(s, t) for s, t in zip(states, tokens, strict=True)]
+    clear_cache()
+    assert oc.next_states([one] * 8, states, tokens) == expected
+    assert oc.next_states([one] * 2, states[:2], tokens[:2]) == expected[:2]
+    mixed = oc.next_states([one, other], [state, other.initial_state], [ord("q"), ord("a")])
+    assert mixed == [one.next_state(state, ord("q")), other.next_state(other.initial_state, ord("a"))]
+    gaps = oc.compile_regex("(ab)+c", toy)
+    assert oc.next_states([gaps] * 2, [gaps.initial_state] * 2, [2, 1]) == [
+        gaps.next_state(gaps.initial_state, 2),
+        oc.DEAD,
+    ]
+    with pytest.raises(ValueError, match="as many"):
+        oc.next_states([one], states, tokens)
