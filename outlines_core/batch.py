@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from outlines_core.index import RegexAutomaton
 from outlines_core.types import StateId, TokenAutomaton, TokenId
 
 __all__ = ["fill_masks", "next_states"]
+
+_N_CPUS = os.cpu_count() or 1
 
 
 def fill_masks(
@@ -28,8 +31,8 @@ def fill_masks(
         automata, states: one automaton and its state a sequence; automata may repeat or all differ.
         out: (n_rows, >= n_words) int32 or uint32.
         rows: which row of `out` each sequence writes; default: 0, 1, 2 ...; other rows are untouched.
-        threads: how many threads may compute masks that no one has visited before (they run without the GIL);
-            default: the number of CPUs. Ready masks are copied by the calling thread.
+        threads: how many threads may compute masks that no one has visited before, each for other constraints (they
+            run without the GIL); default: the number of CPUs. Ready masks are copied by the calling thread.
 
     Raises:
         ValueError: the arguments do not fit together.
@@ -42,25 +45,39 @@ def fill_masks(
         raise ValueError("the masks of a batch need a two-dimensional array")
     if any(not 0 <= r < out.shape[0] for r in rows):
         raise ValueError(f"rows must lie between 0 and {out.shape[0] - 1}")
-    missing: list[int] = []
+    missing: dict[int, list[int]] = {}  # by what is shared behind the automata: one lock, one thread
     for i, (automaton, state) in enumerate(zip(automata, states, strict=True)):
-        if isinstance(automaton, RegexAutomaton) and state in automaton._core.masks:
-            automaton.fill_mask(state, out[rows[i]])
+        if isinstance(automaton, RegexAutomaton):
+            if state in automaton._core.masks:
+                automaton.fill_mask(state, out[rows[i]])
+            else:
+                missing.setdefault(id(automaton._core), []).append(i)
         else:
-            missing.append(i)
+            missing.setdefault(id(automaton), []).append(i)
     if not missing:
         return
-    workers = min(len(missing), threads if threads is not None else os.cpu_count() or 1)
 
-    def one(i: int) -> None:
-        automata[i].fill_mask(states[i], out[rows[i]])
+    def fill(group: list[int]) -> None:
+        for i in group:
+            automata[i].fill_mask(states[i], out[rows[i]])
 
+    groups = list(missing.values())
+    workers = min(len(groups), threads if threads is not None else _N_CPUS)
     if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(one, missing))
+        list(_pool(workers).map(fill, groups))
     else:
-        for i in missing:
-            one(i)
+        for group in groups:
+            fill(group)
+
+
+@lru_cache(maxsize=8)
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads are kept: starting them takes longer than a mask."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="fill-masks")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
 def next_states(

@@ -56,6 +56,11 @@ def warmup(progress: Callable[[int, int, str], None] | None = None) -> None:
         automaton.allowed_tokens(state)
         next_states([automaton] * 2, [state] * 2, [0, 1])
 
+    many = Vocabulary(0, {f"t{k}": [k + 1] for k in range(300)})  # masks of a few ids among many words are kept as ids
+    automaton = compile_regex("t1|t2", many)
+    for out in (np.zeros(10, dtype=np.int32), np.zeros(10, dtype=np.uint32)):
+        for _ in range(2):
+            automaton.fill_mask(automaton.initial_state, out)
     report(2, "masks on logits")
     from outlines_core.kernels.masking import apply_masks, match_rows
 

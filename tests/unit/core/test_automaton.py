@@ -166,6 +166,20 @@ def test_a_closing_mask_is_the_whole_mask_when_there_is_room() -> None:
     assert unpack_ids(tight).tolist() == [300]
 
 
+def test_closing_masks_do_not_depend_on_earlier_questions() -> None:
+    tokens = {'"': [0], "a": [1], '":"': [2], '":"b': [3], ":": [4], "b": [5]}
+    masks = []
+    for ask_first in (False, True):
+        clear_cache()
+        automaton = oc.compile_regex('"a*":"b', oc.Vocabulary(9, tokens))
+        if ask_first:
+            assert automaton.min_tokens_to_accept(automaton.initial_state) == 2
+        row = oc.allocate_bitmask(1, automaton.vocabulary)[0]
+        automaton.fill_closing_mask(automaton.initial_state, 2, row)
+        masks.append(unpack_ids(row).tolist())
+    assert masks == [[0], [0]]
+
+
 def test_materializing_changes_no_mask_and_reports_progress() -> None:
     lazy = oc.compile_regex(r"(\w|-){1,5}\.[a-z]+|é+|(?!b)[ab]*", ALL_BYTES)
     before = mask_ids(lazy, lazy.initial_state)
