@@ -215,7 +215,7 @@ class RegexCore:
 
     def build_masks(self, states: list[int]) -> None:
         """Masks of at most LANES states whose transitions are all known.  Walks of several threads run side by side."""
-        if self.filtered:
+        if self.filtered or len(states) < LANES // 2:  # lanes that stand empty cost as much as the others
             for state in states:
                 self.mask(state)
             return
