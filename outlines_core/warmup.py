@@ -71,6 +71,8 @@ def warmup(progress: Callable[[int, int, str], None] | None = None) -> None:
     rows = np.zeros((1, 2), dtype=np.int64)
     match_rows(rows, 1, rows, 1, np.full(1, -1, dtype=np.int64))
     report(3, "larger tables")
-    automaton = compile_regex("([ab]{1,40}c){1,30}", Vocabulary(5, tokens))  # tables grow on the way
-    automaton.materialize()
+    automaton = compile_regex("[ab]{1,400}", Vocabulary(5, tokens))
+    state = automaton.initial_state
+    for _ in range(300):  # tables grow on the way
+        state = automaton.next_state(state, 0)
     report(_STEPS, "done")
