@@ -139,9 +139,7 @@ def test_closing_masks_leave_room_to_end(pattern: str, vocabulary: oc.Vocabulary
 
 @settings(max_examples=scaled(60))
 @given(patterns(looks=False), st.integers(9, 30), st.sampled_from(["", "?", "b{12,}", "|a{40}"]), vocabularies())
-def test_masks_shared_between_counts_are_the_masks(
-    body: str, count: int, rest: str, vocabulary: oc.Vocabulary
-) -> None:
+def test_masks_shared_between_counts_are_the_masks(body: str, count: int, rest: str, vocabulary: oc.Vocabulary) -> None:
     """Deep inside a long repeat one mask serves many counts; each must still be what the tokens themselves say."""
     automaton = compiled(f"(?:{body}){{{count // 3},{count}}}{rest}", vocabulary)
     if automaton is None:
