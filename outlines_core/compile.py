@@ -17,7 +17,7 @@ from outlines_core.errors import LimitExceededError, UnsatisfiableError
 from outlines_core.index import RegexAutomaton
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Alternation, Empty, Literal, Node, Ranges
-from outlines_core.regex.dfa import make_dfa
+from outlines_core.regex.look_dfa import make_dfa
 from outlines_core.regex.nfa import ByteNfa, build_nfa, nfa_of_graph
 from outlines_core.regex.parser import parse
 from outlines_core.regex.simplify import simplify

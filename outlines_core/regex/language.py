@@ -25,7 +25,8 @@ from outlines_core.regex.ast import (
     Node,
     Repeat,
 )
-from outlines_core.regex.dfa import DEAD, LazyDfa, make_dfa
+from outlines_core.regex.dfa import DEAD, LazyDfa
+from outlines_core.regex.look_dfa import make_dfa
 from outlines_core.regex.nfa import build_nfa
 from outlines_core.regex.parser import parse
 from outlines_core.regex.simplify import simplify

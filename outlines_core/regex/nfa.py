@@ -8,7 +8,7 @@ Counted repeats are unrolled, but by copying arrays: the body is emitted once an
 indices, so that ``.{0,100000}`` costs milliseconds and 9 bytes a state. Alternations of many words are laid out by
 numpy.
 
-Atomic groups and algebra inside a pattern are rewritten here: see `_Builder.atomic` and `_Builder.embedded`.
+Atomic groups and algebra inside a pattern become states too: see `_Builder.atomic` and `_Builder.embedded`.
 
 Source: K. Thompson, *Regular expression search algorithm*, 1968; the arrays are read by `kernels.dfa`.
 """
@@ -16,17 +16,14 @@ Source: K. Thompson, *Regular expression search algorithm*, 1968; the arrays are
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
+from outlines_core.errors import LimitExceededError
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import (
     Alternation,
@@ -44,15 +41,16 @@ from outlines_core.regex.ast import (
     Ranges,
     Repeat,
 )
+from outlines_core.regex.atomic import first_path, nullable, one_way, only_text, possessive
+from outlines_core.regex.charset_classes import classes_of, letters_of
 from outlines_core.regex.utf8 import DONE, Dag, byte_dag, dag_of
 
-__all__ = ["ANY", "ByteNfa", "LookAround", "any_text", "build_nfa", "nfa_of_graph", "nullable"]
+__all__ = ["ANY", "ByteNfa", "LookAround", "any_text", "build_nfa", "nfa_of_graph"]
 
 CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which must not be imported here (numba)
 _PLACE: Final = -7
 _MAX_DAG: Final = 65_000
 _MAX_DEPTH: Final = 180
-_MAX_PATHS: Final = 64
 _MAX_BLOCKS: Final = 1000
 ANY: Final[Ranges] = ((0, 0x10FFFF),)
 StateIndex: TypeAlias = int
@@ -119,25 +117,6 @@ class ByteNfa:
     def nbytes(self) -> int:
         arrays = (self.kind, self.a, self.b, self.targets, self.useful, self.dag)
         return sum(int(x.nbytes) for x in arrays)
-
-
-def nullable(node: Node) -> bool:
-    """Can `node` match without reading a character (zero-width assertions count as yes)?"""
-    match node:
-        case Empty() | Look() | Begin() | End():
-            return True
-        case Literal() | CharSet():
-            return False
-        case Concat(items):
-            return all(map(nullable, items))
-        case Alternation(items):
-            return any(map(nullable, items))
-        case Repeat(item, least, _):
-            return least == 0 or nullable(item)
-        case Atomic(item):
-            return nullable(item)
-        case _:
-            return True
 
 
 class _Builder:
@@ -421,12 +400,12 @@ class _Builder:
 
     def atomic(self, node: Atomic, next_: StateIndex) -> StateIndex:
         item = node.item
-        if _one_way(item):
+        if one_way(item):
             return self.emit(item, next_)
-        if isinstance(item, Repeat) and _one_way(item.item) and not nullable(item.item):
-            return self.emit(_possessive(item), next_)
-        if not _only_text(item):
-            return self.emit(_first_path(item, node.span[0]), next_)
+        if isinstance(item, Repeat) and one_way(item.item) and not nullable(item.item):
+            return self.emit(possessive(item), next_)
+        if not only_text(item):
+            return self.emit(first_path(item, node.span[0]), next_)
         return self.ordered(item, next_)
 
     def ordered(self, item: Node, next_: StateIndex) -> StateIndex:
@@ -478,7 +457,7 @@ class _Builder:
         done = 0
         while done < len(lists):
             threads = [t for t in list(lists)[done] if t >= 0]
-            for alive, ranges in _classes_of([ranges_of[self.a[t]] for t in threads]):
+            for alive, ranges in classes_of([ranges_of[self.a[t]] for t in threads]):
                 following = closure([self.b[threads[k]] for k in alive])
                 if following:
                     edges[done].append((ranges, state_of(following)))
@@ -498,7 +477,7 @@ class _Builder:
 
     def embedded(self, node: Intersection | Complement, next_: StateIndex) -> StateIndex:
         """An intersection or complement with something behind it: its whole DFA becomes states."""
-        from outlines_core.regex.dfa import determinised
+        from outlines_core.regex.look_dfa import determinised
 
         self.bytewise = True
         rows, accepting = determinised(node, self.limits)
@@ -525,7 +504,7 @@ class _Builder:
 
             useful = usefulness(kind, a, b, targets)
         byte_class, dag = self._classes()
-        letters = _letters([*self.set_roots], self.characters) if self.looks and not self.bytewise else ()
+        letters = letters_of([*self.set_roots], self.characters) if self.looks and not self.bytewise else ()
         blocks = () if self.anchored or self.looks else tuple(self.blocks)
         return ByteNfa(
             kind, a, b, targets, useful, dag, byte_class, start, self.everything, tuple(self.looks), letters, blocks
@@ -559,114 +538,6 @@ class _Builder:
         return byte_class, dag
 
 
-def _pieces(sets: list[Ranges]) -> Iterator[tuple[int, int, int]]:
-    """Cut all code points where some set begins or ends: (first, last, bit set of the sets that hold them)."""
-    toggles: dict[int, int] = {0: 0, 0xD800: 0, 0xE000: 0, 0x110000: 0}
-    for number, ranges in enumerate(sets):
-        for low, high in ranges:
-            toggles[low] = toggles.get(low, 0) ^ (1 << number)
-            toggles[high + 1] = toggles.get(high + 1, 0) ^ (1 << number)
-    inside = 0
-    for point, following in itertools.pairwise(sorted(toggles)):
-        inside ^= toggles[point]
-        if not 0xD800 <= point < 0xE000:
-            yield point, following - 1, inside
-
-
-def _classes_of(sets: list[Ranges]) -> list[tuple[list[int], Ranges]]:
-    """The classes of characters that no set tells apart: (numbers of the sets that hold them, the characters)."""
-    classes: dict[int, list[tuple[int, int]]] = {}
-    for low, high, inside in _pieces(sets):
-        row = classes.setdefault(inside, [])
-        if row and row[-1][1] + 1 == low:
-            row[-1] = (row[-1][0], high)
-        else:
-            row.append((low, high))
-    return [([k for k in range(len(sets)) if inside >> k & 1], tuple(row)) for inside, row in classes.items()]
-
-
-def _letters(sets: list[Ranges], characters: set[str]) -> tuple[Ranges, ...]:
-    singles: list[Ranges] = [((ord(c), ord(c)),) for c in sorted(characters)]
-    return tuple(ranges for _, ranges in _classes_of([*sets, *singles]))
-
-
-def _one_way(node: Node) -> bool:
-    """Is there at most one way to match `node` at a place?"""
-    match node:
-        case Empty() | Literal() | CharSet() | Look() | Begin() | End() | Atomic():
-            return True
-        case Concat(items):
-            return all(map(_one_way, items))
-        case Alternation(items):
-            return len(items) == 1 and _one_way(items[0])
-        case Repeat(item, least, most):
-            return least == most and _one_way(item)
-        case _:
-            return False
-
-
-def _possessive(node: Repeat) -> Node:
-    """A possessive repeat of what matches in one way only: as many as there are, so another one must not follow."""
-    if node.mode == "lazy":
-        return Repeat(node.item, node.min, node.min)
-    stop = Look(node.item, ahead=True, negative=True)
-    if node.max is None:
-        return Concat((Repeat(node.item, node.min, None), stop))
-    all_of_them = Repeat(node.item, node.max, node.max)
-    if node.max == node.min:
-        return all_of_them
-    return Alternation((all_of_them, Concat((Repeat(node.item, node.min, node.max - 1), stop))))
-
-
-def _only_text(node: Node) -> bool:
-    """Is `node` made of characters, choices and repeats of what is never empty?  Then `_Builder.ordered` is exact."""
-    match node:
-        case Empty() | Literal() | CharSet():
-            return True
-        case Concat(items) | Alternation(items):
-            return all(map(_only_text, items))
-        case Repeat(item, _, most):
-            return (most == 1 or not nullable(item)) and _only_text(item)
-        case _:
-            return False
-
-
-def _first_path(node: Node, offset: int) -> Node:
-    """An atomic group with assertions inside, written out: each way to match it, provided that no better one does."""
-    paths = _paths(node, offset)
-    choices: list[Node] = []
-    for k, path in enumerate(paths):
-        worse_only = [Look(better, ahead=True, negative=True) for better in paths[:k]]
-        choices.append(Concat((*worse_only, path)))
-    return Alternation(tuple(choices))
-
-
-def _paths(node: Node, offset: int) -> list[Node]:
-    """The ways to match `node`, best first, each without a choice."""
-    if _one_way(node):
-        return [node]
-    paths: list[Node] = []
-    match node:
-        case Alternation(items):
-            paths = [path for item in items for path in _paths(item, offset)]
-        case Concat(items):
-            rows = [_paths(item, offset) for item in items]
-            if math.prod(map(len, rows)) <= _MAX_PATHS:
-                paths = [Concat(row) for row in itertools.product(*rows)]
-        case Repeat(item, least, most) if _one_way(item) and not nullable(item) and most is not None:
-            counts = range(least, most + 1) if node.mode == "lazy" else range(most, least - 1, -1)
-            paths = [Repeat(item, n, n) for n in counts] if len(counts) <= _MAX_PATHS else []
-        case _:
-            pass
-    if not paths or len(paths) > _MAX_PATHS:
-        raise UnsupportedFeatureError(
-            f"an atomic group (at {offset}) with an assertion or a repeat of the empty text in one of too many ways",
-            feature="assertion in an atomic group",
-            path=str(offset),
-        )
-    return paths
-
-
 def _check_depth(node: Node) -> None:
     """Refuse what the recursion of `_Builder.emit` could not go down."""
     stack = [(node, 1)]
@@ -688,7 +559,7 @@ def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
 
     Raises:
         LimitExceededError: more than ``limits.max_nfa_states`` states.
-        UnsupportedFeatureError: an atomic group that is not built (see `_paths`).
+        UnsupportedFeatureError: an atomic group that is not built (see `atomic`).
     """
     _check_depth(node)
     builder = _Builder(limits)

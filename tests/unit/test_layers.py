@@ -54,7 +54,10 @@ LAYERS = {
 # Imports inside a function that point upwards on purpose: (module, what it imports) -> why.
 LATE = {
     ("outlines_core.index", "outlines_core.compile"): "Index(pattern, vocabulary), the older package's constructor",
-    ("outlines_core.regex.nfa", "outlines_core.regex.dfa"): "a complement inside a pattern is determinised on the way",
+    (
+        "outlines_core.regex.nfa",
+        "outlines_core.regex.look_dfa",
+    ): "a complement inside a pattern is determinised on the way",
 }
 THIRD_PARTY = {"interegular", "lark", "numba", "numpy"}
 
