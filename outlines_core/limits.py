@@ -25,7 +25,6 @@ class Limits:
         max_state_bytes: bytes of the state tables (sets, transitions) behind these states.
         max_steps_per_call: transitions of look-around patterns that one call may compute (each takes 10-50 us).
         max_mask_bytes: bytes of ready masks kept per compiled constraint (a cache: older ones are dropped).
-        number_digits: mantissa digits that a JSON number may have.
     """
 
     max_pattern_length: int = 2_000_000
@@ -36,7 +35,6 @@ class Limits:
     max_state_bytes: int = 96 * 2**20
     max_steps_per_call: int = 20_000
     max_mask_bytes: int = 64 * 2**20
-    number_digits: int = 40
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -16,6 +16,8 @@ from typing import Any
 from transformers import GenerationMixin, LogitsProcessorList
 from transformers.generation import candidate_generator
 
+from outlines_core.errors import UnsupportedFeatureError
+
 __all__ = ["generate_call", "refuse_other_tokenizers"]
 
 _LIST = LogitsProcessorList.__call__.__code__
@@ -64,8 +66,9 @@ def refuse_other_tokenizers() -> None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code in _OTHER_TOKENIZERS:
-            raise NotImplementedError(
+            raise UnsupportedFeatureError(
                 "an assistant model with another tokenizer passes its own token ids to the logits processors of the "
-                "main model, which cannot work: use an assistant with the same tokenizer, or prompt lookup"
+                "main model, which cannot work: use an assistant with the same tokenizer, or prompt lookup",
+                feature="assistant with another tokenizer",
             )
         frame = frame.f_back

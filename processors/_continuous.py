@@ -12,14 +12,17 @@ import sys
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from outlines_core.errors import UnsupportedFeatureError
+
 __all__ = ["install_guard", "refuse_continuous_batching"]
 
 
 def refuse_continuous_batching() -> NoReturn:
     """Raise the refusal."""
-    raise NotImplementedError(
+    raise UnsupportedFeatureError(
         "continuous batching (generate_batch, cache_implementation='paged') cannot be constrained by logits "
-        "processors: it drops them, or shows them the last id of each row alone. Use generate() with another cache"
+        "processors: it drops them, or shows them the last id of each row alone. Use generate() with another cache",
+        feature="continuous batching",
     )
 
 

@@ -624,7 +624,7 @@ class TestRefusals:
             lambda: model.generate_batch([[BOS, 5]], logits_processor=[recorder()]),
             lambda: model.generate(**prompt(), cache_implementation="paged", logits_processor=[recorder()]),
         ):
-            with pytest.raises(NotImplementedError, match="continuous batching"):
+            with pytest.raises(oc.UnsupportedFeatureError, match="continuous batching"):
                 call()
 
     @pytest.mark.parametrize("do_sample", [False, True])
@@ -640,7 +640,7 @@ class TestRefusals:
         torch.manual_seed(0)
         config = LlamaConfig(**{**model.config.to_dict(), "vocab_size": size})
         assistant = LlamaForCausalLM(config).eval()
-        with pytest.raises(NotImplementedError, match="another tokenizer"):
+        with pytest.raises(oc.UnsupportedFeatureError, match="another tokenizer"):
             model.generate(
                 **prompt(3, 4, 5),
                 **COMMON,

@@ -701,7 +701,7 @@ class TestFaces:
 
     def test_continuous_batching_is_refused_aloud(self, toy):
         processor = RegexLogitsProcessor("ab", toy)
-        with pytest.raises(NotImplementedError, match="continuous batching"):
+        with pytest.raises(oc.UnsupportedFeatureError, match="continuous batching"):
             ContinuousBatchingLogitsProcessorList([processor])
         with pytest.raises(ValueError, match="dimension"):
             processor(torch.tensor([1, 2]), torch.zeros(2, 9))

@@ -11,7 +11,7 @@ import pytest
 
 import outlines_core as oc
 from outlines_core.bitmask import unpack_ids
-from outlines_core.compile import clear_cache
+from outlines_core.compile import clear_cache, compile_ast
 
 ALL_BYTES = oc.Vocabulary(
     256, {bytes([b]): [b] for b in range(256)} | {b"ab": [300], b"the": [301], b" the": [302, 303], b"\xc3\xa9t": [304]}
@@ -379,3 +379,15 @@ def test_steps_of_a_batch_are_the_steps_one_by_one(toy: oc.Vocabulary) -> None:
     ]
     with pytest.raises(ValueError, match="as many"):
         oc.next_states([one], states, tokens)
+
+
+def test_set_algebra_becomes_an_automaton() -> None:
+    words = oc.Language.parse("[a-z]{2,4}") - oc.Language.parse("the|ab.*")
+    automaton = compile_ast(words.node, ALL_BYTES, label="words")
+    for text in ("the", "ab", "abc", "then", "ba", "a"):
+        accepted, state = automaton.accept_tokens(automaton.initial_state, text.encode())
+        assert (accepted == len(text) and automaton.is_accepting(state)) == words.matches(text)
+    assert 301 in mask_ids(automaton, automaton.initial_state)  # "the" as in "then"
+    assert 300 not in mask_ids(automaton, automaton.initial_state)  # nothing that begins with "ab"
+    twin = pickle.loads(pickle.dumps(automaton))
+    assert mask_ids(twin, twin.initial_state) == mask_ids(automaton, automaton.initial_state)

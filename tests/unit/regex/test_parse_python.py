@@ -272,7 +272,9 @@ def test_cpython_regex_table() -> None:
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not in this checkout")
 def test_shared_cases() -> None:
     """Patterns collected from other projects."""
+    n_supported = 0
     for line in CASES.read_text(encoding="utf-8").splitlines():
         case = json.loads(line)
         texts = [text for text in [*case.get("accept", []), *case.get("reject", [])] if len(text) < 200]
-        _same_as_re(case["grammar"], texts)
+        n_supported += _same_as_re(case["grammar"], texts)
+    assert n_supported > 90
