@@ -35,9 +35,10 @@ from outlines_core.types import DEAD, FINISHED, TokenAutomaton
 if TYPE_CHECKING:
     from outlines_core.batch import fill_masks, next_states
     from outlines_core.bitmask import allocate_bitmask
-    from outlines_core.compile import compile_choice, compile_regex
+    from outlines_core.compile import compile_choice, compile_json_schema, compile_regex, validate_schema_support
     from outlines_core.guide import Guide
     from outlines_core.index import Index, RegexAutomaton
+    from outlines_core.json_index import JsonAutomaton
     from outlines_core.regex.language import Language
     from outlines_core.vocabulary import Vocabulary
 
@@ -53,6 +54,7 @@ __all__ = [
     "GuideError",
     "IncompatibleVocabularyError",
     "Index",
+    "JsonAutomaton",
     "Language",
     "LimitExceededError",
     "Limits",
@@ -67,22 +69,27 @@ __all__ = [
     "VocabularyError",
     "allocate_bitmask",
     "compile_choice",
+    "compile_json_schema",
     "compile_regex",
     "fill_masks",
     "next_states",
+    "validate_schema_support",
 ]
 
 _LAZY = {
     "Guide": "guide",
     "Index": "index",
+    "JsonAutomaton": "json_index",
     "Language": "regex.language",
     "RegexAutomaton": "index",
     "Vocabulary": "vocabulary",
     "allocate_bitmask": "bitmask",
     "compile_choice": "compile",
+    "compile_json_schema": "compile",
     "compile_regex": "compile",
     "fill_masks": "batch",
     "next_states": "batch",
+    "validate_schema_support": "compile",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from outlines_core.automaton import CoreAutomaton
 from outlines_core.index import RegexAutomaton
 from outlines_core.types import StateId, TokenAutomaton, TokenId
 
@@ -47,7 +48,7 @@ def fill_masks(
         raise ValueError(f"rows must lie between 0 and {out.shape[0] - 1}")
     missing: dict[int, list[int]] = {}  # by what is shared behind the automata: one lock, one thread
     for i, (automaton, state) in enumerate(zip(automata, states, strict=True)):
-        if isinstance(automaton, RegexAutomaton):
+        if isinstance(automaton, CoreAutomaton):
             if state in automaton._core.masks:
                 automaton.fill_mask(state, out[rows[i]])
             else:

@@ -8,13 +8,19 @@ inherits a table that others have filled.
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 from typing import Literal as OneOf
 
 from outlines_core.cache import LruCache
-from outlines_core.errors import LimitExceededError, UnsatisfiableError
+from outlines_core.errors import LimitExceededError, UnsatisfiableError, UnsupportedFeatureError
 from outlines_core.index import RegexAutomaton
+from outlines_core.json_core import JsonCore, LexemeMasks, Whitespace
+from outlines_core.json_index import JsonAutomaton
+from outlines_core.json_schema.reader import read_schema
+from outlines_core.json_schema.sources import to_schema
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Alternation, Empty, Literal, Node, Ranges
 from outlines_core.regex.look_dfa import make_dfa
@@ -27,16 +33,29 @@ from outlines_core.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from interegular import FSM
 
-__all__ = ["clear_cache", "compile_ast", "compile_choice", "compile_regex", "fsm_core", "regex_core"]
+__all__ = [
+    "clear_cache",
+    "compile_ast",
+    "compile_choice",
+    "compile_json_schema",
+    "compile_regex",
+    "fsm_core",
+    "regex_core",
+    "validate_schema_support",
+]
 
 _ASSERTIONS: Final = ("^", "$", "(?", "+", r"\b", r"\B", r"\A", r"\Z", r"\z")
 _CACHE_BYTES: Final = 512 * 2**20
 _cores: LruCache[RegexCore] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
+_json_cores: LruCache[JsonCore] = LruCache(_CACHE_BYTES // 2, lambda core: core.nbytes)
+_lexeme_masks: LruCache[LexemeMasks] = LruCache(_CACHE_BYTES, lambda shared: shared.nbytes)
 
 
 def clear_cache() -> None:
     """Forget all compiled constraints of this process."""
     _cores.clear()
+    _json_cores.clear()
+    _lexeme_masks.clear()
 
 
 def _core(
@@ -170,3 +189,122 @@ def fsm_core(fsm: FSM, vocabulary: Vocabulary, *, limits: Limits) -> RegexCore:
     return _core(
         key, vocabulary, limits, "the FSM", lambda: nfa_of_graph(edges, accepting, numbers[fsm.initial], limits)
     )
+
+
+# -- JSON Schema ------------------------------------------------------------------------------------------------------
+
+
+def compile_json_schema(
+    schema: Any,
+    vocab: Vocabulary,
+    *,
+    whitespace: str = "flexible",
+    max_whitespace: int = 64,
+    property_order: OneOf["schema", "any"] = "schema",
+    ensure_ascii: bool = False,
+    lenient: bool = False,
+    registry: Any = None,
+    limits: Limits | None = None,
+) -> JsonAutomaton:
+    """The token automaton of all JSON texts whose value satisfies a schema.
+
+    Args:
+        schema: a JSON Schema (draft 4 to 2020-12, by its ``$schema``) as a dict, bool or JSON text; or a pydantic
+            model, dataclass, TypedDict, Enum or callable, whose parameters become properties.
+        vocab: the tokens that spell the text.
+        whitespace: "flexible" is any JSON whitespace, "compact" is none; anything else is a regex for the whitespace
+            between two JSON tokens.
+        max_whitespace: with "flexible", so many characters in a row at most.
+        property_order: "schema": the keys that a `properties` lists come in its order, others behind them; "any": any
+            order, which is exactly JSON Schema. No key comes twice in either.
+        ensure_ascii: non-ASCII characters only as escapes.
+        lenient: what cannot be enforced is left out with a warning instead of refused.
+        registry: schemas that `$ref` may name: a mapping from URIs, or a `referencing.Registry`. No network.
+        limits: what it may cost.
+
+    Raises:
+        ConstraintSyntaxError: a malformed schema, with `.path`, a JSON pointer.
+        UnsupportedFeatureError: what cannot be enforced, with `.feature` and `.path`.
+        UnsatisfiableError: no value satisfies the schema.  IncompatibleVocabularyError: none can be spelled.
+        LimitExceededError: the schema is too large.
+
+    Cost: one pass over what can be reached in the schema; everything else happens on first use.
+    """
+    if not isinstance(vocab, Vocabulary):
+        raise TypeError(f"expected an outlines_core.Vocabulary, got {type(vocab).__name__}")
+    if property_order not in ("schema", "any"):
+        raise ValueError(f'property_order is "schema" or "any", not {property_order!r}')
+    if isinstance(max_whitespace, bool) or not isinstance(max_whitespace, int) or max_whitespace < 0:
+        raise ValueError(f"max_whitespace must be a non-negative integer, not {max_whitespace!r}")
+    limits_ = limits or DEFAULT_LIMITS
+    document = to_schema(schema)
+    options = (whitespace, max_whitespace, property_order, bool(ensure_ascii), bool(lenient))
+    key = None
+    if registry is None:
+        key = (json.dumps(document, default=repr), *options, limits_, vocab.fingerprint)
+    core = _json_cores.get(key) if key is not None else None
+    if core is None or 4 * core.n_states > limits_.max_states or 4 * core.nbytes > limits_.max_state_bytes:
+        core = _json_core(document, vocab, options, registry, limits_)
+    if key is not None:
+        _json_cores.put(key, core)  # also when it was there: it has grown
+    return JsonAutomaton(core, (_recompile_json_schema, (document, core.vocabulary, options, registry, limits)))
+
+
+def _json_core(document: Any, vocab: Vocabulary, options: tuple[Any, ...], registry: Any, limits: Limits) -> JsonCore:
+    whitespace, max_whitespace, property_order, ensure_ascii, lenient = options
+    root = read_schema(
+        document, registry=registry, limits=limits, on_unsupported=_warn_unsupported if lenient else None
+    )
+    snapshot = vocab.snapshot()
+    key = (snapshot.fingerprint, limits, ensure_ascii)
+    shared = _lexeme_masks.get(key)
+    if shared is None or shared.is_full:
+        shared = LexemeMasks(snapshot, limits, ensure_ascii=ensure_ascii)
+    _lexeme_masks.put(key, shared)
+    text = json.dumps(document, default=repr, ensure_ascii=False)
+    return JsonCore(
+        root,
+        snapshot,
+        shared,
+        Whitespace.of(whitespace, max_whitespace, limits),
+        limits,
+        in_order=property_order == "schema",
+        label=f"the schema {text if len(text) <= 80 else f'{text[:77]}...'}",
+    )
+
+
+def _warn_unsupported(error: UnsupportedFeatureError) -> None:
+    warnings.warn(f"not enforced: {error}", stacklevel=4)
+
+
+def _recompile_json_schema(
+    document: Any, vocab: Vocabulary, options: tuple[Any, ...], registry: Any, limits: Limits | None
+) -> JsonAutomaton:
+    whitespace, max_whitespace, property_order, ensure_ascii, lenient = options
+    return compile_json_schema(
+        document,
+        vocab,
+        whitespace=whitespace,
+        max_whitespace=max_whitespace,
+        property_order=property_order,
+        ensure_ascii=ensure_ascii,
+        lenient=lenient,
+        registry=registry,
+        limits=limits,
+    )
+
+
+def validate_schema_support(schema: Any, *, registry: Any = None, limits: Limits | None = None) -> list[
+    UnsupportedFeatureError
+]:
+    """The places of a schema that cannot be enforced, without a vocabulary.
+
+    Raises:
+        ConstraintSyntaxError: the schema is malformed.
+
+    >>> [error.feature for error in validate_schema_support({"pattern": r"(a)\\1"})]
+    ['back-reference']
+    """
+    found: list[UnsupportedFeatureError] = []
+    read_schema(to_schema(schema), registry=registry, limits=limits or DEFAULT_LIMITS, on_unsupported=found.append)
+    return found

@@ -1,6 +1,6 @@
 """The one error hierarchy of the project.
 
-    OutlinesCoreError ─┬ ConstraintError(ValueError) ─┬ ConstraintSyntaxError(.source .offset)
+    OutlinesCoreError ─┬ ConstraintError(ValueError) ─┬ ConstraintSyntaxError(.source .offset .path)
                        │                              ├ UnsupportedFeatureError(.feature .path)
                        │                              ├ UnsatisfiableError(.path)
                        │                              │     └ IncompatibleVocabularyError(.missing_bytes)
@@ -77,17 +77,20 @@ class ConstraintError(OutlinesCoreError, ValueError):
 
 
 class ConstraintSyntaxError(ConstraintError):
-    """The constraint's text is malformed.
+    """The constraint is malformed.
 
     Attributes:
-        source: the whole text.
-        offset: 0-based character offset of the fault.
+        source: the whole text; "" for a schema that came as a Python object.
+        offset: 0-based character offset of the fault in `source`.
+        path: for schemas the JSON pointer of the fault, else "".
     """
 
-    def __init__(self, message: str, *, source: str, offset: int) -> None:
-        line, column = line_and_column(source, offset)
-        super().__init__(f"{message} (line {line}, column {column})\n{point_at(source, offset)}")
-        self.source, self.offset = source, offset
+    def __init__(self, message: str, *, source: str = "", offset: int = 0, path: str = "") -> None:
+        if source:
+            line, column = line_and_column(source, offset)
+            message = f"{message} (line {line}, column {column})\n{point_at(source, offset)}"
+        super().__init__(message)
+        self.source, self.offset, self.path = source, offset, path
 
 
 class UnsupportedFeatureError(ConstraintError):

@@ -24,6 +24,7 @@ class Limits:
         max_states: automaton states that one compiled constraint may create over its life.
         max_state_bytes: bytes of the state tables (sets, transitions) behind these states.
         max_steps_per_call: transitions of look-around patterns that one call may compute (each takes 10-50 us).
+        number_digits: digits before the exponent of a JSON number.
         max_mask_bytes: bytes of ready masks kept per compiled constraint (a cache: older ones are dropped).
     """
 
@@ -34,6 +35,7 @@ class Limits:
     max_states: int = 1_000_000
     max_state_bytes: int = 96 * 2**20
     max_steps_per_call: int = 20_000
+    number_digits: int = 64
     max_mask_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:

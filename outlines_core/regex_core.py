@@ -97,6 +97,18 @@ class RegexCore:
             missing_bytes=missing,
         )
 
+    @property
+    def initial_state(self) -> int:
+        return self.dfa.start
+
+    @property
+    def n_states(self) -> int:
+        return self.dfa.n_states
+
+    def accepts(self, state: int) -> bool:
+        """May the text end in this (live) state?"""
+        return bool(self.dfa.accept[state])
+
     # -- liveness in tokens -----------------------------------------------------------------------------------------
 
     def token_live(self, state: int) -> bool:

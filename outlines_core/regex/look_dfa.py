@@ -50,7 +50,7 @@ class LookDfa(LazyDfa):
         self._targets, self._useful = nfa.targets.tolist(), nfa.useful.tolist()
         self._dag = nfa.dag.tolist()
         self._letters = [(raw, nfa.byte_class[list(raw)].tolist()) for raw in map(_shortest_letter, nfa.letters)]
-        self._letter_dags = list(map(dag_of, nfa.letters))
+        self._letter_dags = [dag_of(letter, nfa.surrogates) for letter in nfa.letters]
         self._live_letters: dict[int, list[Dag]] = {}
         self._origin: dict[int, tuple[int, bytes]] = {}  # states within a character: from where, by which bytes
         self._bytes = [(bytes([byte]), [klass]) for klass, byte in enumerate(self.class_bytes())]
@@ -83,6 +83,11 @@ class LookDfa(LazyDfa):
         return start if self._is_live(start) else DEAD
 
     # -- states -----------------------------------------------------------------------------------------------------
+
+    @property
+    def universe(self) -> int:
+        """The state from which every text is accepted."""
+        return self._universe
 
     def _new_state(self, key: Any, trackers: tuple[int, ...], threads: frozenset[Thread], *, accepting: bool) -> int:
         state = self.n_states
@@ -379,7 +384,7 @@ def _shortest_letter(ranges: Ranges) -> bytes:
     for low, high in ranges:
         if high >= 0x20 and low < 0x7F:
             return bytes([max(low, 0x20)])
-    return chr(ranges[0][0]).encode()
+    return chr(ranges[0][0]).encode(errors="surrogatepass")
 
 
 def _has_prefix(dag: Dag, read: bytes) -> bool:
@@ -451,12 +456,14 @@ def make_dfa(nfa: ByteNfa, limits: Limits = DEFAULT_LIMITS) -> LazyDfa:
     return LookDfa(nfa, limits) if nfa.looks else LazyDfa(nfa, limits)
 
 
-def determinised(node: Node, limits: Limits) -> tuple[list[list[tuple[int, int, int]]], list[bool]]:
+def determinised(
+    node: Node, limits: Limits, surrogates: bool = False
+) -> tuple[list[list[tuple[int, int, int]]], list[bool]]:
     """The whole DFA of `node`: per state its edges (lowest byte, highest byte, state), and whether it accepts.
 
     State 0 is the start; no states at all if nothing matches.
     """
-    dfa = make_dfa(build_nfa(node, limits), limits)
+    dfa = make_dfa(build_nfa(node, limits, surrogates=surrogates), limits)
     if dfa.start == DEAD:
         return [], []
     numbers = {dfa.start: 0}

@@ -42,6 +42,7 @@ from outlines_core.regex.ast import (
     Repeat,
 )
 from outlines_core.regex.atomic import first_path, nullable, one_way, only_text, possessive
+from outlines_core.regex.charset import intersection
 from outlines_core.regex.charset_classes import classes_of, letters_of
 from outlines_core.regex.utf8 import DONE, Dag, byte_dag, dag_of
 
@@ -53,6 +54,7 @@ _MAX_DAG: Final = 65_000
 _MAX_DEPTH: Final = 180
 _MAX_BLOCKS: Final = 1000
 ANY: Final[Ranges] = ((0, 0x10FFFF),)
+_SURROGATES: Final[Ranges] = ((0xD800, 0xDFFF),)
 StateIndex: TypeAlias = int
 
 
@@ -87,6 +89,10 @@ class ByteNfa:
     """The classes of characters that the pattern does not tell apart; empty if some of its states read single bytes."""
     blocks: tuple[tuple[int, int, int], ...] = field(default=())
     """Counted repeats of something not empty: (first state, states a copy, copies); the last copy comes first."""
+    surrogates: bool = field(default=False)
+    """Are lone surrogates characters?"""
+    any_root: int = field(default=0)
+    """The DAG node of the set of all characters; 0: the pattern has no such set."""
 
     @property
     def n_states(self) -> int:
@@ -120,8 +126,9 @@ class ByteNfa:
 
 
 class _Builder:
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, surrogates: bool = False) -> None:
+        self.limits, self.surrogates = limits, surrogates
+        self.errors = "surrogatepass" if surrogates else "strict"
         self.kind = array("B")
         self.a = array("i")
         self.b = array("i")
@@ -203,7 +210,7 @@ class _Builder:
             case CharSet(ranges):
                 root = self.set_roots.get(ranges)
                 if root is None:
-                    dag = dag_of(ranges)
+                    dag = dag_of(ranges, self.surrogates)
                     root = self.set_roots[ranges] = self.root(dag) if dag else 0
                 return self.add(CHAR, root, next_) if root else self.split([])
             case Concat(items):
@@ -240,7 +247,7 @@ class _Builder:
 
     def literal(self, text: str, next_: StateIndex) -> StateIndex:
         try:
-            raw = text.encode()
+            raw = text.encode(errors=self.errors)
         except UnicodeEncodeError:
             return self.split([])  # a lone surrogate has no UTF-8
         if self.charwise:
@@ -268,7 +275,7 @@ class _Builder:
             for item in items:
                 self.characters.update(item.text)  # type: ignore[union-attr]
                 with contextlib.suppress(UnicodeEncodeError):
-                    words.append(item.text.encode())  # type: ignore[union-attr]
+                    words.append(item.text.encode(errors=self.errors))  # type: ignore[union-attr]
             return self.words(words, next_)
         return self.split([self.emit(item, next_, tail=tail) for item in items])
 
@@ -480,7 +487,7 @@ class _Builder:
         from outlines_core.regex.look_dfa import determinised
 
         self.bytewise = True
-        rows, accepting = determinised(node, self.limits)
+        rows, accepting = determinised(node, self.limits, self.surrogates)
         states = [self.add(SPLIT, 0, 0) for _ in rows]
         for k, row in enumerate(rows):
             choices = [self.char(byte_dag(lo, hi), states[to]) for lo, hi, to in row]
@@ -504,11 +511,36 @@ class _Builder:
 
             useful = usefulness(kind, a, b, targets)
         byte_class, dag = self._classes()
-        letters = letters_of([*self.set_roots], self.characters) if self.looks and not self.bytewise else ()
+        letters = self._letters() if self.looks and not self.bytewise else ()
         blocks = () if self.anchored or self.looks else tuple(self.blocks)
         return ByteNfa(
-            kind, a, b, targets, useful, dag, byte_class, start, self.everything, tuple(self.looks), letters, blocks
+            kind,
+            a,
+            b,
+            targets,
+            useful,
+            dag,
+            byte_class,
+            start,
+            self.everything,
+            tuple(self.looks),
+            letters,
+            blocks,
+            self.surrogates,
+            self.set_roots.get(ANY, 0),
         )
+
+    def _letters(self) -> tuple[Ranges, ...]:
+        """The classes of characters that the pattern does not tell apart."""
+        sets = [*self.set_roots]
+        letters = letters_of(sets, self.characters)
+        if not self.surrogates:
+            return letters
+        first, last = _SURROGATES[0]
+        sets += [((ord(c), ord(c)),) for c in sorted(self.characters)]
+        moved = [tuple((lo - first, hi - first) for lo, hi in intersection(s, _SURROGATES)) for s in sets]
+        lone = [intersection(ranges, ((0, last - first),)) for _, ranges in classes_of(moved)]
+        return (*letters, *(tuple((lo + first, hi + first) for lo, hi in ranges) for ranges in lone if ranges))
 
     def _classes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """Bytes that no edge tells apart are one class."""
@@ -554,15 +586,20 @@ def _check_depth(node: Node) -> None:
                 pass
 
 
-def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
+def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS, *, surrogates: bool = False) -> ByteNfa:
     """The byte NFA of all texts that `node` matches from their start to their end.
+
+    Args:
+        node: the pattern.
+        limits: bounds on the automaton.
+        surrogates: take lone surrogates for characters of three bytes (not inside atomic groups).
 
     Raises:
         LimitExceededError: more than ``limits.max_nfa_states`` states.
         UnsupportedFeatureError: an atomic group that is not built (see `atomic`).
     """
     _check_depth(node)
-    builder = _Builder(limits)
+    builder = _Builder(limits, surrogates)
     start = builder.emit(node, builder.accept, tail=True)
     return builder.finish(start)
 

@@ -22,15 +22,19 @@ _LENGTHS = ((0x0, 0x7F, 0, 0x00), (0x80, 0x7FF, 1, 0xC0), (0x800, 0xFFFF, 2, 0xE
 
 
 @lru_cache(maxsize=4096)
-def dag_of(ranges: Ranges) -> Dag:
+def dag_of(ranges: Ranges, surrogates: bool = False) -> Dag:
     """The DAG of a set of code points; surrogates have no UTF-8 and are left out.
+
+    With `surrogates` they are characters like any other, of three bytes each (*generalised* UTF-8): JSON has them.
 
     >>> dag_of(((0x61, 0x7A), (0xE9, 0xE9)))
     (((169, 169, -1),), ((97, 122, -1), (195, 195, 0)))
     """
     pieces: list[tuple[int, int]] = []
     for low, high in ranges:
-        if low < 0xD800 and high > 0xDFFF:
+        if surrogates:
+            pieces.append((low, high))
+        elif low < 0xD800 and high > 0xDFFF:
             pieces += [(low, 0xD7FF), (0xE000, high)]
         elif low <= 0xDFFF and high >= 0xD800:
             if low < 0xD800:

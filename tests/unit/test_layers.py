@@ -28,7 +28,7 @@ LAYERS = {
         ["parsing"],
         ["json_schema"],
         ["vocabulary", "trie", "bitmask", "kernels.numpy", "kernels.torch"],
-        ["regex_core"],
+        ["regex_core", "json_core", "automaton"],
         ["index", "json_index", "grammar_index"],
         ["batch"],
         ["guide"],

@@ -1,0 +1,1 @@
+"""JSON Schema: documents -> normalised nodes -> boolean formulas -> a pushdown of interned frames."""

@@ -1,0 +1,136 @@
+"""One table for the content states of all lexemes.
+
+The kernel reads every string, number and keyword by rows of one array, so it can pass from one lexeme into the next
+without changing tables. A recognizer's states get arena rows as they are visited. Recognizers are shared by content,
+so schemas with the same constraint share its rows, and whatever is known about a row holds for all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FREE", "Arena"]
+
+FREE: Final = 1
+"""The row at which any string may go on or end."""
+
+
+class Arena:
+    """Rows of content states.
+
+    Attributes:
+        rows: (capacity, 256) int32; the row after each byte, 0 = dead.
+        state: (capacity, 2) int32; number of the outcome if the content may end here, else -1 · is the row filled?
+        n: rows in use.
+    """
+
+    def __init__(self) -> None:
+        self.rows = np.zeros((64, 256), dtype=np.int32)
+        self.state = np.full((64, 2), -1, dtype=np.int32)
+        self.n = 1
+        self._owner: list[tuple[Any, int] | None] = [None]
+        self._numbers: dict[int, NDArray[np.int32]] = {}
+        self._outcomes: dict[int, dict[int, int]] = {}
+        self._keep: list[Any] = []
+        self.outcomes: dict[int, list[int]] = {}
+        self._add_free()
+        self.keywords = {word: self._add_keyword(word) for word in (b"null", b"false", b"true")}
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows.nbytes + self.state.nbytes
+
+    def _new(self, owner: tuple[Any, int] | None) -> int:
+        c = self.n
+        if c >= self.rows.shape[0]:
+            rows = np.zeros((2 * c, 256), dtype=np.int32)
+            rows[:c] = self.rows
+            state = np.full((2 * c, 2), -1, dtype=np.int32)
+            state[:c] = self.state
+            self.rows, self.state = rows, state
+        self.n = c + 1
+        self._owner.append(owner)
+        self.state[c] = (-1, 0)
+        return c
+
+    def _fixed(self, outcome: int) -> int:
+        c = self._new(None)
+        self.state[c] = (outcome, 1)
+        return c
+
+    def _add_free(self) -> None:
+        """All of UTF-8, and surrogates, which only escapes can spell (the kernel sees to that)."""
+        free = self._fixed(0)
+        assert free == FREE
+        one, two, three = (self._fixed(-1) for _ in range(3))  # so many bytes to go
+        e0, f0, f4 = (self._fixed(-1) for _ in range(3))  # no overlong forms, nothing past U+10FFFF
+        rows = self.rows
+        rows[free, :0x80] = free
+        rows[free, 0xC2:0xE0] = one
+        rows[free, 0xE0] = e0
+        rows[free, 0xE1:0xF0] = two
+        rows[free, 0xF0] = f0
+        rows[free, 0xF1:0xF4] = three
+        rows[free, 0xF4] = f4
+        rows[one, 0x80:0xC0] = free
+        rows[two, 0x80:0xC0] = one
+        rows[three, 0x80:0xC0] = two
+        rows[e0, 0xA0:0xC0] = one
+        rows[f0, 0x90:0xC0] = two
+        rows[f4, 0x80:0x90] = two
+
+    def _add_keyword(self, word: bytes) -> int:
+        at = start = self._fixed(-1)
+        for k, byte in enumerate(word):
+            following = self._fixed(0 if k + 1 == len(word) else -1)
+            self.rows[at, byte] = following
+            at = following
+        return start
+
+    def number_of(self, recognizer: Any, state: int) -> int:
+        """The row of a recognizer's state; 0 for its dead state."""
+        if state == 0:
+            return 0
+        key = id(recognizer)
+        numbers = self._numbers.get(key)
+        if numbers is None:
+            self._keep.append(recognizer)
+            numbers = self._numbers[key] = np.zeros(64, dtype=np.int32)
+            self._outcomes[key] = {}
+            self.outcomes[key] = []
+        if state >= numbers.shape[0]:
+            larger = np.zeros(max(2 * numbers.shape[0], state + 1), dtype=np.int32)
+            larger[: numbers.shape[0]] = numbers
+            numbers = self._numbers[key] = larger
+        c = int(numbers[state])
+        if c == 0:
+            c = self._new((recognizer, state))
+            numbers[state] = c
+            outcome = recognizer.outcome(state)
+            if outcome >= 0:
+                known = self._outcomes[key]
+                number = known.get(outcome)
+                if number is None:
+                    number = known[outcome] = len(known)
+                    self.outcomes[key].append(outcome)
+                self.state[c, 0] = number
+        return c
+
+    def fill(self, c: int) -> None:
+        """Fill a row."""
+        owner = self._owner[c]
+        assert owner is not None
+        recognizer, state = owner
+        row = recognizer.row(state)
+        for target in np.unique(row).tolist():
+            if target:
+                self.number_of(recognizer, target)
+        self.rows[c] = self._numbers[id(recognizer)][row]
+        self.state[c, 1] = 1
+
+    def outcome(self, recognizer: Any, number: int) -> int:
+        """The recognizer's outcome that `state[c, 0]` stands for."""
+        return self.outcomes[id(recognizer)][number]

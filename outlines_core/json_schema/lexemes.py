@@ -1,0 +1,186 @@
+"""Recognizers for what strings and numbers have to fulfil, kept and shared by content.
+
+A formula over string (or number) atoms becomes a list of tests, which a recognizer watches all at once, and cubes that
+say which outcomes are good. Equal tests and cubes are one recognizer, for all schemas of the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any, Final, TypeAlias
+
+from outlines_core.cache import LruCache
+from outlines_core.json_schema.formats import format_parts
+from outlines_core.json_schema.formula import FALSE, TRUE, Formula, Formulas
+from outlines_core.json_schema.nodes import Pattern
+from outlines_core.json_schema.numbers import Integer, MultipleOf, NumberRecognizer, NumberTest, Range
+from outlines_core.json_schema.numbers import OneOf as NumberOneOf
+from outlines_core.json_schema.strings import Length, Matches, StringRecognizer, StringTest
+from outlines_core.json_schema.strings import OneOf as StringOneOf
+from outlines_core.limits import Limits
+from outlines_core.regex.ast import Node
+
+__all__ = ["Cubes", "Lexemes", "TestKey"]
+
+TestKey: TypeAlias = tuple[Any, ...]
+"""The payload of a string or number atom."""
+Cubes: TypeAlias = tuple[tuple[int, int], ...]
+
+_CACHE_BYTES: Final = 64 * 2**20
+_MAX_ANSWERS: Final = 50_000
+
+
+class Lexemes:
+    """All recognizers under one set of limits and one alphabet."""
+
+    def __init__(self, limits: Limits, alphabet: Any = None) -> None:
+        self.limits, self.alphabet = limits, alphabet
+        self.lock = threading.RLock()
+        self._recognizers: LruCache[Any] = LruCache(_CACHE_BYTES, lambda r: r.nbytes)
+        self._nodes: dict[TestKey, Node] = {}
+        self._passes: dict[tuple[TestKey, str], bool] = {}
+
+    # -- tests ------------------------------------------------------------------------------------------------------
+
+    def add_patterns(self, patterns: Iterable[Pattern]) -> None:
+        """Make patterns known by their source."""
+        for pattern in patterns:
+            self._nodes.setdefault(("re", pattern.source), pattern.node)
+
+    def node(self, test: TestKey) -> Node:
+        """The language of a ("re", ...) or ("fmt", ...) test."""
+        node = self._nodes.get(test)
+        if node is None:
+            assert test[0] == "fmt"
+            node = self._nodes[test] = (format_parts(test[1]) or ())[test[2]]
+        return node
+
+    def string_test(self, test: TestKey) -> StringTest:
+        match test[0]:
+            case "len":
+                return Length(test[1], test[2])
+            case "str":
+                return StringOneOf(test[1])
+        return Matches(self.node(test))
+
+    def number_test(self, test: TestKey) -> NumberTest:
+        match test[0]:
+            case "int":
+                return Integer()
+            case "range":
+                return Range(*test[1:])
+            case "mul":
+                return MultipleOf(test[1])
+        return NumberOneOf(test[1])
+
+    def string_passes(self, test: TestKey, text: str) -> bool:
+        """Does a given string pass a test?"""
+        match test[0]:
+            case "len":
+                return bool(test[1] <= len(text) and (test[2] is None or len(text) <= test[2]))
+            case "str":
+                return text in test[1]
+        key = (test, text)
+        known = self._passes.get(key)
+        if known is None:
+            recognizer = self.strings((test,), ((1, 1),))
+            state = recognizer.start
+            for byte in text.encode("utf-8", "surrogatepass"):
+                if not state:
+                    break
+                state = int(recognizer.row(state)[byte])
+            known = bool(state) and recognizer.outcome(state) >= 0
+            if len(self._passes) > _MAX_ANSWERS:
+                self._passes.clear()
+            self._passes[key] = known
+        return known
+
+    # -- recognizers ------------------------------------------------------------------------------------------------
+
+    def strings(self, tests: tuple[TestKey, ...], cubes: Cubes) -> StringRecognizer:
+        key = ("s", tests, cubes)
+        found = self._recognizers.get(key)
+        if found is None:
+            found = StringRecognizer(tuple(map(self.string_test, tests)), cubes, self.limits, alphabet=self.alphabet)
+        self._recognizers.put(key, found)
+        return found
+
+    def numbers(self, tests: tuple[TestKey, ...], cubes: Cubes) -> NumberRecognizer:
+        key = ("n", tests, cubes)
+        found = self._recognizers.get(key)
+        if found is None:
+            found = NumberRecognizer(tuple(map(self.number_test, tests)), cubes, self.limits)
+        self._recognizers.put(key, found)
+        return found
+
+    def tests_and_cubes(self, formulas: Formulas, f: Formula) -> tuple[tuple[TestKey, ...], Cubes]:
+        """A formula over tests as a recognizer wants it."""
+        if f == TRUE:
+            return (), ((0, 0),)
+        if f == FALSE:
+            return (), ()
+        atoms = formulas.atoms(f)
+        number = {atom: i for i, atom in enumerate(atoms)}
+        cubes: dict[tuple[int, int], None] = {}
+        for cube in formulas.cubes(f):
+            care = sum(1 << number[a] for a in cube)
+            cubes[care, sum(1 << number[a] for a, v in cube.items() if v)] = None
+        return tuple(formulas.payload(a) for a in atoms), tuple(cubes)
+
+    # -- questions --------------------------------------------------------------------------------------------------
+
+    def has_strings_of(self, formulas: Formulas, f: Formula, n: int) -> bool:
+        """Do `n` different strings satisfy `f`?"""
+        quick = _quick_strings(formulas, f)
+        if quick is not None and n == 1:
+            return quick
+        tests, cubes = self.tests_and_cubes(formulas, f)
+        return self.has_strings(tests, cubes, frozenset(), n)
+
+    def has_strings(self, tests: tuple[TestKey, ...], cubes: Cubes, without: frozenset[str], n: int) -> bool:
+        """Are there `n` strings with a good outcome besides those in `without`?"""
+        if without:
+            bit = 1 << len(tests)
+            tests = (*tests, ("str", without))
+            cubes = tuple((care | bit, value) for care, value in cubes)
+        if not cubes:
+            return False
+        recognizer = self.strings(tests, cubes)
+        return bool(recognizer.start) and (n == 1 or len(recognizer.distinct(n)) >= n)
+
+    def some_strings(self, formulas: Formulas, f: Formula, n: int) -> list[str]:
+        """Up to `n` different strings that satisfy `f`."""
+        tests, cubes = self.tests_and_cubes(formulas, f)
+        found = self.strings(tests, cubes).distinct(n) if cubes else []
+        return [text.decode("utf-8", "surrogatepass") for text in found]
+
+    def has_numbers(self, formulas: Formulas, f: Formula, n: int) -> bool:
+        """Do `n` different numbers satisfy `f`?"""
+        if n == 1 and f > 0 and formulas.is_atom(f) and formulas.payload(f)[0] in ("int", "mul"):
+            return True
+        tests, cubes = self.tests_and_cubes(formulas, f)
+        if not cubes:
+            return False
+        recognizer = self.numbers(tests, cubes)
+        return bool(recognizer.start) and (n == 1 or len(recognizer.distinct(n)) >= n)
+
+    def some_numbers(self, formulas: Formulas, f: Formula, n: int) -> list[Fraction]:
+        """Up to `n` different numbers that satisfy `f`."""
+        tests, cubes = self.tests_and_cubes(formulas, f)
+        found = self.numbers(tests, cubes).distinct(n) if cubes else []
+        return [Fraction(text.decode()) for text in found]
+
+
+def _quick_strings(formulas: Formulas, f: Formula) -> bool | None:
+    """An answer without building anything, if there is one."""
+    if f < 0 and formulas.is_atom(-f) and formulas.payload(-f)[0] == "str":
+        return True
+    if f > 1 and formulas.is_atom(f):
+        test = formulas.payload(f)
+        if test[0] == "len":
+            return test[2] is None or test[1] <= test[2]
+        if test[0] == "fmt" and test[2] == 0:
+            return True
+    return None

@@ -1,0 +1,618 @@
+"""The pushdown of interned frames: what a JSON text has still to say, container by container.
+
+A *goal* is what a value must fulfil: formulas that are watched side by side, and cubes over their truth. Nearly always
+one formula must become true; where branches of `anyOf` or `oneOf` cannot be told apart yet, each is watched and the
+parent learns at the value's end which of them hold (its *outcome*). So a state is deterministic however many
+alternatives are open.
+
+A *frame* is an object or array at some point: its formulas with everything used up that has been read (`Satisfiability`
+says how atoms change item by item; `_ObjectFrame.member` does the same for members). A *return* is what waits for a
+child's outcome. Both are interned, so they are shared by all texts that have the same future.
+
+The kernel asks for one table entry at a time (`struct_row`, `end_of_string`, `after`); an entry that leads to nothing
+that could be completed is dead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+from outlines_core.errors import LimitExceededError
+from outlines_core.json_schema.formula import FALSE, TRUE, Cube, Formula
+from outlines_core.json_schema.lexemes import Cubes, Lexemes, TestKey
+from outlines_core.json_schema.lower import FALSE_SUB, TRUE_SUB, Lowering, Sub
+from outlines_core.json_schema.nodes import SchemaNode
+from outlines_core.json_schema.sat import Satisfiability
+from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
+from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split
+
+__all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "Return", "Seen"]
+
+ONLY: Final[Cubes] = ((1, 1),)
+NULL, NUMBERS, STRINGS, ARRAYS, OBJECTS = 0, 1, 2, 3, 4
+Seen: TypeAlias = frozenset[str | None]
+"""Other keys that an object has; None: one whose name is not known here."""
+Outcome: TypeAlias = tuple[bool, ...]
+
+
+class Goal:
+    """What a value must fulfil.  Interned."""
+
+    __slots__ = ("alive", "cubes", "id", "place", "watched")
+
+    def __init__(self, number: int, watched: tuple[Split, ...], cubes: Cubes, place: str) -> None:
+        self.id, self.watched, self.cubes, self.place = number, watched, cubes, place
+        self.alive: bool | None = None
+
+    def is_good(self, outcome: Outcome) -> bool:
+        bits = sum(1 << i for i, v in enumerate(outcome) if v)
+        return any(bits & care == value for care, value in self.cubes)
+
+
+class Return:
+    """A frame that waits for the value of a member or an item.
+
+    Attributes:
+        after: atoms of `formulas` that stand for "the value satisfies this sub" are settled by the outcome.
+        record: must the value itself be known at its end?
+    """
+
+    __slots__ = (
+        "after",
+        "blocked",
+        "cubes",
+        "formulas",
+        "goal",
+        "id",
+        "key",
+        "record",
+        "seen",
+        "settled",
+        "shape",
+        "ts",
+    )
+
+    def __init__(self, number: int, goal: Goal, formulas: tuple[Formula, ...], cubes: Cubes) -> None:
+        self.id, self.goal, self.formulas, self.cubes = number, goal, formulas, cubes
+        self.ts: tuple[int, ...] = ()
+        self.settled: dict[int, bool] | None = {}
+        self.shape: ObjectShape | None = None
+        self.blocked = 0
+        self.seen: Seen = NOBODY
+        self.record = False
+        self.key = ""
+        self.after: dict[Outcome, Frame | None] = {}
+
+
+class ArrayFrame:
+    """An array at some point.  Interned."""
+
+    __slots__ = ("closing", "cubes", "formulas", "goal", "id", "item", "place")
+
+    def __init__(self, number: int, formulas: tuple[Formula, ...], cubes: Cubes, goal: Formula, place: str) -> None:
+        self.id, self.formulas, self.cubes, self.goal, self.place = number, formulas, cubes, goal, place
+        self.closing: Outcome | None = None
+        self.item: Return | bool | None = None
+
+
+class ObjectFrame:
+    """An object at some point.  Interned."""
+
+    __slots__ = (
+        "blocked",
+        "closing",
+        "cubes",
+        "formulas",
+        "goal",
+        "id",
+        "keys",
+        "members",
+        "place",
+        "plain",
+        "seen",
+        "shape",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        shape: ObjectShape,
+        formulas: tuple[Formula, ...],
+        cubes: Cubes,
+        goal: Formula,
+        blocked: int,
+        seen: Seen,
+        place: str,
+    ) -> None:
+        self.id, self.shape, self.formulas, self.cubes, self.goal = number, shape, formulas, cubes, goal
+        self.blocked, self.seen, self.place = blocked, seen, place
+        self.closing: Outcome | None = None
+        self.members: dict[Any, Return | None] = {}
+        self.keys: tuple[int, tuple[tuple[int, ...], ...]] | None = None
+        self.plain: _Plain | None = None
+
+
+Frame: TypeAlias = ArrayFrame | ObjectFrame
+
+
+class _Plain:
+    """A conjunction of positive atoms: nearly every object."""
+
+    __slots__ = ("count", "names", "props", "required")
+
+    def __init__(self) -> None:
+        self.props: list[tuple[int, Props]] = []
+        self.names: list[tuple[int, Sub]] = []
+        self.required: tuple[int, int] = (0, 0)
+        self.count: tuple[int, int, int | None] | None = None
+
+
+class Machine:
+    """Goals, frames and returns of one schema."""
+
+    def __init__(self, root: SchemaNode, lexemes: Lexemes, *, in_order: bool, usable: tuple[bool, ...]) -> None:
+        self.lowering = Lowering(lexemes)
+        self.formulas = self.lowering.formulas
+        self.lexemes = lexemes
+        self.sat = Satisfiability(self.lowering, lexemes, in_order=in_order)
+        self.in_order, self.usable = in_order, usable
+        self._goals: dict[Any, Goal] = {}
+        self.returns: list[Return | None] = [None]
+        self._arrays: dict[Any, ArrayFrame | None] = {}
+        self._objects: dict[Any, ObjectFrame | None] = {}
+        self._combined: dict[Any, Formula] = {}
+        self.n_frames = 0
+        self.root = self.goal_of_sub(self.lowering.sub(root, ()))
+
+    # -- goals ------------------------------------------------------------------------------------------------------
+
+    def goal(self, watched: tuple[Split, ...], cubes: Cubes, place: str = "") -> Goal:
+        key = (watched, cubes)
+        found = self._goals.get(key)
+        if found is None:
+            found = self._goals[key] = Goal(len(self._goals), watched, cubes, place)
+        return found
+
+    def goal_of_sub(self, sub: Sub) -> Goal:
+        return self.goal((self.lowering.split(sub),), ONLY, self.lowering.place(sub))
+
+    def combined(self, formulas: tuple[Formula, ...], cubes: Cubes) -> Formula:
+        """What must become true: the cubes carried out on the formulas."""
+        if cubes is ONLY or cubes == ONLY:
+            return formulas[0]
+        key = (formulas, cubes)
+        found = self._combined.get(key)
+        if found is None:
+            options = []
+            for care, value in cubes:
+                parts = [f if value >> i & 1 else -f for i, f in enumerate(formulas) if care >> i & 1]
+                options.append(self.formulas.all(parts))
+            found = self._combined[key] = self.formulas.any(options)
+        return found
+
+    def part(self, goal: Goal, which: int) -> Formula:
+        """What a goal asks of numbers, strings, arrays or objects."""
+        if not self.usable[which]:
+            return FALSE
+        return self.combined(tuple(split[which] for split in goal.watched), goal.cubes)
+
+    def constant(self, goal: Goal, bit: int) -> Outcome | None:
+        """The outcome of null (1), false (2) or true (4), None if the goal excludes it."""
+        outcome = tuple(bool(split[0] & bit) for split in goal.watched)
+        return outcome if self.usable[0] and goal.is_good(outcome) else None
+
+    def is_alive(self, goal: Goal) -> bool:
+        """Is there a value that fulfils the goal?"""
+        if goal.alive is None:
+            sat = self.sat
+            goal.alive = (
+                any(self.constant(goal, bit) is not None for bit in (1, 2, 4))
+                or sat.strings(self.part(goal, STRINGS))
+                or sat.numbers(self.part(goal, NUMBERS))
+                or sat.arrays(self.part(goal, ARRAYS))
+                or sat.objects(self.part(goal, OBJECTS))
+            )
+        return goal.alive
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def _return(self, goal: Goal, formulas: tuple[Formula, ...], cubes: Cubes) -> Return:
+        made = Return(len(self.returns), goal, formulas, cubes)
+        self.returns.append(made)
+        return made
+
+    def _watch(
+        self,
+        formulas: tuple[Formula, ...],
+        cubes: Cubes,
+        subs: dict[int, Sub],
+        rest_fits: Any,
+        place: str,
+    ) -> Return | None:
+        """The return of a child, `formulas` being what is left behind it: over rest atoms and atoms in `subs`.
+
+        ``rest_fits(cube)`` says whether the rest of the container can fulfil a cube.
+        """
+        lowering = self.lowering
+        options: dict[frozenset[tuple[int, bool]], None] = {}
+        for cube in self.formulas.cubes(self.combined(formulas, cubes)):
+            rest = {a: v for a, v in cube.items() if a not in subs}
+            mine = frozenset((a, v) for a, v in cube.items() if a in subs)
+            if mine not in options and rest_fits(rest):
+                options[mine] = None
+        options = {o: None for o in options if not any(other < o for other in options)}
+        if not options:
+            return None
+        ts = sorted({a for f in formulas for a in self.formulas.atoms(f) if a in subs})
+        if len(options) == 1 and len(next(iter(options))) == len(ts):
+            settled = dict(next(iter(options)))
+            splits = [lowering.split(subs[a]) for a in ts]
+            parts = [s if settled[a] else lowering.splits.complement(s) for a, s in zip(ts, splits, strict=True)]
+            goal = self.goal((lowering.splits.all(parts) if parts else TRUE_SPLIT,), ONLY, place)
+            made = self._return(goal, formulas, cubes)
+            made.settled = settled
+        else:
+            number = {a: i for i, a in enumerate(ts)}
+            child = tuple(
+                (sum(1 << number[a] for a, _ in option), sum(1 << number[a] for a, v in option if v))
+                for option in options
+            )
+            goal = self.goal(tuple(lowering.split(subs[a]) for a in ts), child, place)
+            made = self._return(goal, formulas, cubes)
+            made.settled = None
+            made.ts = tuple(ts)
+        if not self.is_alive(goal):
+            self.returns.pop()
+            return None
+        return made
+
+    def after(self, made: Return, outcome: Outcome, value: Any = None) -> Frame | None:
+        """The frame behind a child with this outcome (`value`: canonical, where it is asked for)."""
+        if not made.record and outcome in made.after:
+            return made.after[outcome]
+        truth = made.settled if made.settled is not None else dict(zip(made.ts, outcome, strict=True))
+        formulas = self.formulas
+
+        def replace(atom: int) -> Formula:
+            known = truth.get(atom)
+            if known is not None:
+                return TRUE if known else FALSE
+            payload = formulas.payload(atom)
+            if payload[0] == "U?":
+                return FALSE if value in payload[1] else formulas.atom(("U", payload[1] | {value}))
+            return atom
+
+        left = made.formulas
+        if truth or made.record:
+            memo: dict[int, Formula] = {}
+            left = tuple(formulas.substitute(f, replace, memo) for f in left)
+        frame: Frame | None
+        if made.shape is None:
+            frame = self.array(left, made.cubes, made.goal.place)
+        else:
+            frame = self.object_at(made.shape, left, made.cubes, made.blocked, made.seen, made.goal.place)
+        if not made.record:
+            made.after[outcome] = frame
+        return frame
+
+    # -- arrays -----------------------------------------------------------------------------------------------------
+
+    def open_array(self, goal: Goal) -> ArrayFrame | None:
+        return self.array(tuple(split[ARRAYS] for split in goal.watched), goal.cubes, goal.place)
+
+    def array(self, formulas: tuple[Formula, ...], cubes: Cubes, place: str) -> ArrayFrame | None:
+        """The frame of an array of which `formulas` are left to fulfil; None if that cannot be."""
+        key = (formulas, cubes)
+        if key in self._arrays:
+            return self._arrays[key]
+        goal = self.combined(formulas, cubes)
+        frame = None
+        if self.sat.arrays(goal):
+            frame = ArrayFrame(self.n_frames, formulas, cubes, goal, place)
+            self.n_frames += 1
+            outcome = tuple(self.sat.array_ends(f) for f in formulas)
+            if self._good(cubes, outcome):
+                frame.closing = outcome
+        self._arrays[key] = frame
+        return frame
+
+    def _good(self, cubes: Cubes, outcome: Outcome) -> bool:
+        bits = sum(1 << i for i, v in enumerate(outcome) if v)
+        return any(bits & care == value for care, value in cubes)
+
+    def item(self, frame: ArrayFrame) -> Return | None:
+        """The return of one more item, None if there can be none."""
+        if frame.item is None:
+            frame.item = self._item(frame) or False
+        return frame.item if isinstance(frame.item, Return) else None
+
+    def _item(self, frame: ArrayFrame) -> Return | None:
+        sat, formulas, lowering = self.sat, self.formulas, self.lowering
+        subs: dict[int, Sub] = {}
+        memo: dict[int, Formula] = {}
+        unique = any(formulas.payload(a)[0] == "U" for f in frame.formulas for a in formulas.atoms(f))
+        if frame.cubes == ONLY:
+            parts = formulas.conjuncts(frame.goal)
+            if all(p > 0 and formulas.is_atom(p) and formulas.payload(p)[0] in ("I", "C", "U") for p in parts):
+                return self._plain_item(frame, parts, unique)
+        after = tuple(formulas.substitute(f, lambda a: sat.item_step(a, subs), memo) for f in frame.formulas)
+        made = self._watch(after, frame.cubes, subs, sat.rest_of_array, _below(lowering, subs.values(), frame.place))
+        if made is not None:
+            made.record = unique
+        return made
+
+    def _plain_item(self, frame: ArrayFrame, parts: tuple[Formula, ...], unique: bool) -> Return | None:
+        sat, formulas, lowering = self.sat, self.formulas, self.lowering
+        wanted: list[Sub] = []
+        left: list[Formula] = []
+        seen: frozenset[Any] = frozenset()
+        for atom in parts:
+            payload = formulas.payload(atom)
+            if payload[0] == "I":
+                first, rest = payload[1], payload[2]
+                wanted.append(first[0] if first else rest)
+                left.append(lowering.items_atom(list(first[1:]), rest))
+            elif payload[0] == "C":
+                left.append(sat.less("C", (), payload[1], payload[2]))
+            else:
+                seen = payload[1]
+                left.append(formulas.atom(("U?", seen)))
+        after = formulas.all(left)
+        if after == FALSE:
+            return None
+        cube = {a: True for a in formulas.conjuncts(after)}
+        if not sat.rest_of_array(cube):
+            return None
+        sub = lowering.both(wanted)
+        if unique:
+            bad = seen | sat.bad_values(cube)
+            if bad:
+                split = lowering.splits.complement(lowering.split(sat.one_of(bad)))
+                sub = lowering.sub_of_split(lowering.splits.all([lowering.split(sub), split]))
+        if not sat.sub(sub):
+            return None
+        goal = self.goal((lowering.split(sub),), ONLY, lowering.place(sub) or frame.place)
+        made = self._return(goal, (after,), frame.cubes)
+        made.record = unique
+        return made
+
+    # -- objects ----------------------------------------------------------------------------------------------------
+
+    def open_object(self, goal: Goal) -> ObjectFrame | None:
+        formulas = tuple(split[OBJECTS] for split in goal.watched)
+        atoms = dict.fromkeys(a for f in formulas for a in self.formulas.atoms(f))
+        shape = self.sat.shape(tuple(atoms))
+        local = tuple(self.sat.localise(shape, f) for f in formulas)
+        return self.object_at(shape, local, goal.cubes, 0, NOBODY, goal.place)
+
+    def object_at(
+        self, shape: ObjectShape, formulas: tuple[Formula, ...], cubes: Cubes, blocked: int, seen: Seen, place: str
+    ) -> ObjectFrame | None:
+        """The frame of an object of which `formulas` are left to fulfil; None if that cannot be."""
+        key = (id(shape), formulas, cubes, blocked, seen)
+        if key in self._objects:
+            return self._objects[key]
+        goal = self.combined(formulas, cubes)
+        frame = None
+        plain = self._plain_object(goal) if cubes == ONLY else None
+        if self.sat.rest_of_object(shape, goal, blocked, seen):
+            frame = ObjectFrame(self.n_frames, shape, formulas, cubes, goal, blocked, seen, place)
+            self.n_frames += 1
+            frame.plain = plain
+            outcome = tuple(self.formulas.holds(f, self._object_ends) for f in formulas)
+            if self._good(cubes, outcome):
+                frame.closing = outcome
+        self._objects[key] = frame
+        return frame
+
+    def _object_ends(self, atom: int) -> bool:
+        payload = self.formulas.payload(atom)
+        if payload[0] == "C":
+            return bool(payload[1] == 0)
+        return bool(payload[0] != "r")
+
+    def _plain_object(self, goal: Formula) -> _Plain | None:
+        plain = _Plain()
+        required = 0
+        for atom in self.formulas.conjuncts(goal):
+            if atom < 0 or not self.formulas.is_atom(atom):
+                return None
+            payload = self.formulas.payload(atom)
+            match payload[0]:
+                case "P":
+                    plain.props.append((atom, payload[1]))
+                case "N":
+                    plain.names.append((atom, payload[1]))
+                case "r":
+                    required |= payload[1]
+                case "C" if plain.count is None:
+                    plain.count = (atom, payload[1], payload[2])
+                case _:
+                    return None
+        plain.required = (0, required)
+        return plain
+
+    def member(self, frame: ObjectFrame, key: Key, name: str | None = None) -> Return | None:
+        """The return of a member with this key, None if there can be none.
+
+        Args:
+            key: a known key, or the class of another one, whose `name` may be known.
+        """
+        memo = key if isinstance(key, int) else (key, name)
+        if memo in frame.members:
+            return frame.members[memo]
+        made = self._member(frame, key, name)
+        frame.members[memo] = made
+        return made
+
+    def _member(self, frame: ObjectFrame, key: Key, name: str | None) -> Return | None:
+        shape, formulas, lowering = frame.shape, self.formulas, self.lowering
+        blocked = frame.blocked | shape.blocked_by(key)
+        seen = frame.seen
+        if isinstance(key, int):
+            if frame.blocked >> key & 1:
+                return None
+        else:
+            if name is not None and name in seen:
+                return None
+            seen = seen | {name}
+        place = frame.place
+        if frame.plain is not None:
+            made = self._plain_member(frame, frame.plain, key, blocked, seen)
+        else:
+            subs: dict[int, Sub] = {}
+
+            def replace(atom: int) -> Formula:
+                return self._member_step(atom, shape, key, blocked, subs)
+
+            memo: dict[int, Formula] = {}
+            after = tuple(formulas.substitute(f, replace, memo) for f in frame.formulas)
+
+            def rest_fits(cube: Cube) -> bool:
+                return self.sat.object_cube(shape, cube, blocked, seen)
+
+            made = self._watch(after, frame.cubes, subs, rest_fits, _below(lowering, subs.values(), place))
+        if made is not None:
+            made.shape, made.blocked, made.seen = shape, blocked, seen
+            made.key = shape.keys[key] if isinstance(key, int) else name or ""
+        return made
+
+    def _member_step(self, atom: int, shape: ObjectShape, key: Key, blocked: int, subs: dict[int, Sub]) -> Formula:
+        """What an atom becomes behind a member ("t" atoms as in `Satisfiability.item_step`)."""
+        formulas = self.formulas
+        payload = formulas.payload(atom)
+        match payload[0]:
+            case "P":
+                sub = shape.child(payload[1], key)
+                if sub in (TRUE_SUB, FALSE_SUB):
+                    return atom if sub == TRUE_SUB else FALSE
+                t = formulas.atom(("t", sub))
+                subs[t] = sub
+                return formulas.all([t, atom])
+            case "N":
+                return atom if shape.name_ok(payload[1], key) else FALSE
+            case "C":
+                return self.sat.less("C", (), payload[1], payload[2])
+            case "r":
+                left = payload[1] & ~(1 << key) if isinstance(key, int) else payload[1]
+                if left & blocked:
+                    return FALSE
+                return formulas.atom(("r", left)) if left else TRUE
+        raise AssertionError(payload)
+
+    def _plain_member(self, frame: ObjectFrame, plain: _Plain, key: Key, blocked: int, seen: Seen) -> Return | None:
+        shape, formulas, lowering, sat = frame.shape, self.formulas, self.lowering, self.sat
+        if any(not shape.name_ok(sub, key) for _, sub in plain.names):
+            return None
+        required = plain.required[1]
+        if isinstance(key, int):
+            required &= ~(1 << key)
+        if required & blocked:
+            return None
+        child = lowering.both([shape.child(props, key) for _, props in plain.props])
+        if child == FALSE_SUB or not sat.sub(child):
+            return None
+        if plain.count is None and required == plain.required[1]:
+            after = frame.goal
+        else:
+            left = [atom for atom, _ in plain.props] + [atom for atom, _ in plain.names]
+            if required:
+                left.append(formulas.atom(("r", required)))
+            if plain.count is not None:
+                left.append(sat.less("C", (), plain.count[1], plain.count[2]))
+            after = formulas.all(left)
+            if after == FALSE:
+                return None
+        if plain.count is not None and not sat.rest_of_object(shape, after, blocked, seen):
+            return None
+        goal = self.goal((lowering.split(child),), ONLY, lowering.place(child) or frame.place)
+        return self._return(goal, (after,), frame.cubes)
+
+    def keys(self, frame: ObjectFrame) -> tuple[int, tuple[tuple[int, ...], ...]]:
+        """The keys that may come next: known ones (bit set), and classes of others."""
+        if frame.keys is None:
+            shape = frame.shape
+            candidates = ~frame.blocked & ((1 << len(shape.keys)) - 1)
+            plain = frame.plain
+            allowed = 0
+            if plain is not None and plain.count is None:
+                allowed, others = self._plain_keys(frame, plain, candidates)
+            else:
+                for key in bits_of(candidates):
+                    if self.member(frame, key) is not None:
+                        allowed |= 1 << key
+                others = tuple(
+                    c
+                    for c in shape.other_classes
+                    if shape.others_left(c, frame.seen, 1) and self.member(frame, c) is not None
+                )
+            frame.keys = (allowed, others)
+        return frame.keys
+
+    def _plain_keys(
+        self, frame: ObjectFrame, plain: _Plain, candidates: int
+    ) -> tuple[int, tuple[tuple[int, ...], ...]]:
+        shape, sat, lowering = frame.shape, self.sat, self.lowering
+        required = plain.required[1]
+        allowed = 0
+        by = tuple(atom for atom, _ in plain.props) + tuple(atom for atom, _ in plain.names)
+        order = shape.ordered_mask
+        for key in bits_of(candidates):
+            bit = 1 << key
+            if required & ~bit & (shape.before(key) if order & bit else order):
+                if order & bit and shape.is_single_list:
+                    break  # all further listed keys come later still; unlisted ones have to wait as well
+                continue
+            memo = (by, key)
+            good = shape.ok.get(memo)
+            if good is None:
+                good = all(shape.name_ok(sub, key) for _, sub in plain.names) and sat.sub(
+                    lowering.both([shape.child(props, key) for _, props in plain.props])
+                )
+                shape.ok[memo] = good
+            if good:
+                allowed |= bit
+        others: tuple[tuple[int, ...], ...] = ()
+        if not required & order:
+            others = tuple(
+                c
+                for c in shape.other_classes
+                if shape.others_left(c, frame.seen, 1)
+                and all(shape.name_ok(sub, c) for _, sub in plain.names)
+                and sat.sub(lowering.both([shape.child(props, c) for _, props in plain.props]))
+            )
+        return allowed, others
+
+    # -- outcomes of strings and numbers ----------------------------------------------------------------------------
+
+    def tests(self, goal: Goal, which: int) -> tuple[tuple[TestKey, ...], Cubes]:
+        """What a recognizer must watch to know the outcome of a string or number, and which outcomes are good."""
+        formulas = self.formulas
+        tests, cubes = self.lexemes.tests_and_cubes(formulas, self.part(goal, which))
+        if goal.cubes == ONLY:
+            return tests, cubes
+        known = dict.fromkeys(tests)
+        for split in goal.watched:
+            known.update(dict.fromkeys(formulas.payload(a) for a in formulas.atoms(split[which])))
+        return tuple(known), cubes
+
+    def outcome(self, goal: Goal, which: int, tests: tuple[TestKey, ...], bits: int) -> Outcome:
+        """The outcome of a value about which the tests say `bits`."""
+        if goal.cubes == ONLY:
+            return (True,)
+        passed = {test: bool(bits >> i & 1) for i, test in enumerate(tests)}
+        formulas = self.formulas
+        return tuple(formulas.holds(split[which], lambda a: passed[formulas.payload(a)]) for split in goal.watched)
+
+    def check_size(self, limit: int) -> None:
+        """Raises LimitExceededError if the tables have grown past `limit` frames."""
+        if self.n_frames + len(self.returns) > limit:
+            raise LimitExceededError(
+                f"the constraint needs more than {limit:,} automaton states (Limits.max_states)",
+                given=self.n_frames + len(self.returns),
+                limit=limit,
+            )
+
+
+def _below(lowering: Lowering, subs: Any, place: str) -> str:
+    return next(filter(None, (lowering.place(sub) for sub in subs)), place)

@@ -1,0 +1,697 @@
+"""Is there a value? The emptiness test that keeps dead ends out.
+
+A value satisfies a goal if a cube of it (`Formulas.cubes`) can be fulfilled. For strings and numbers a recognizer
+answers. An array is a sequence of items whose positions say what they ask; an object a set of members:
+
+- all required keys, each with a value that all positive atoms allow;
+- a member for each negated atom ("not every member ..."), which may be one member for several of them;
+- as many more as the counts want, from the keys that are left.
+
+Schemas may be recursive: a value that can only be built from itself does not exist, so a question that comes up again
+while it is being answered counts as "no" (least fixed point). Answers that relied on this are kept only by the question
+that stood first.
+
+Source of the approach: L. Attouche et al., *Witness generation for JSON Schema*, VLDB 2022.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
+from outlines_core.json_schema.formula import FALSE, TRUE, Cube, Formula
+from outlines_core.json_schema.lower import FALSE_SUB, TRUE_SUB, Lowering, Sub
+from outlines_core.json_schema.nodes import ARRAY, INTEGER, NUMBER, OBJECT, STRING, SchemaNode
+from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
+from outlines_core.json_schema.splits import Props, Split, canonical, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outlines_core.json_schema.lexemes import Lexemes
+
+__all__ = ["Satisfiability"]
+
+_MAX_STEPS: Final = 4000
+_MAX_MATCHING: Final = 2000
+
+
+class Satisfiability:
+    """Answers questions of satisfiability for one schema, remembering the answers."""
+
+    def __init__(self, lowering: Lowering, lexemes: Lexemes, *, in_order: bool) -> None:
+        self.lowering, self.lexemes, self.in_order = lowering, lexemes, in_order
+        self.formulas = lowering.formulas
+        self._known: dict[Hashable, bool] = {(TRUE_SUB,): True, (FALSE_SUB,): False}
+        self._asking: set[Hashable] = set()
+        self._assumed = False
+        self._shapes: dict[tuple[int, ...], ObjectShape] = {}
+        self._local: dict[tuple[int, Formula], Formula] = {}
+        self.usable = (True,) * 6  # can values of this kind be spelled at all: literals, numbers, strings, [ ], { }
+
+    # -- fixed point ------------------------------------------------------------------------------------------------
+
+    def _ask(self, question: Hashable, answer: Callable[[], bool]) -> bool:
+        known = self._known.get(question)
+        if known is not None:
+            return known
+        if question in self._asking:
+            self._assumed = True
+            return False
+        outermost = not self._asking
+        before, self._assumed = self._assumed, False
+        self._asking.add(question)
+        try:
+            result = answer()
+        except RecursionError:
+            raise LimitExceededError(
+                "the schema nests required values too deeply", given=len(self._asking), limit=len(self._asking)
+            ) from None
+        finally:
+            self._asking.discard(question)
+            relied, self._assumed = self._assumed, before
+        if result or outermost or not relied:
+            self._known[question] = result
+        else:
+            self._assumed = True
+        return result
+
+    # -- values -----------------------------------------------------------------------------------------------------
+
+    def sub(self, sub: Sub) -> bool:
+        """Has the sub any value?"""
+        known = self._known.get((sub,))
+        if known is not None:
+            return known
+        what = self.lowering.subs[sub]
+        if isinstance(what, tuple) and isinstance(what[0], SchemaNode) and _plainly_satisfiable(what[0]):
+            self._known[(sub,)] = True
+            return True
+        return self._ask((sub,), lambda: self.split(self.lowering.split(sub)))
+
+    def split(self, split: Split) -> bool:
+        bits, numbers, strings, arrays, objects = split
+        return (
+            bits != 0 or self.strings(strings) or self.numbers(numbers) or self.arrays(arrays) or self.objects(objects)
+        )
+
+    def both(self, subs: list[Sub]) -> bool:
+        return self.sub(self.lowering.both(subs))
+
+    def numbers(self, f: Formula) -> bool:
+        if f in (TRUE, FALSE):
+            return f == TRUE
+        return self._ask(("n", f), lambda: self.lexemes.has_numbers(self.formulas, f, 1))
+
+    def strings(self, f: Formula) -> bool:
+        if f in (TRUE, FALSE):
+            return f == TRUE
+        return self._ask(("s", f), lambda: self.lexemes.has_strings_of(self.formulas, f, 1))
+
+    # -- arrays -----------------------------------------------------------------------------------------------------
+
+    def arrays(self, f: Formula) -> bool:
+        """Is there a continuation of an array of which `f` is left to fulfil?"""
+        if f in (TRUE, FALSE):
+            return f == TRUE
+        return self._ask(("a", f), lambda: any(self._array(cube) for cube in self.formulas.cubes(f)))
+
+    def rest_of_array(self, cube: Cube) -> bool:
+        return self._ask(("ac", frozenset(cube.items())), lambda: self._array(cube))
+
+    def _array(self, cube: Cube) -> bool:
+        payload = self.formulas.payload
+        items: list[tuple[tuple[Sub, ...], Sub]] = []
+        low, high = 0, None
+        others: list[tuple[Any, bool]] = []
+        for atom, positive in cube.items():
+            p = payload(atom)
+            if p[0] == "I" and positive:
+                items.append((p[1], p[2]))
+            elif p[0] == "C" and positive:
+                low, high = max(low, p[1]), _least(high, p[2])
+            else:
+                others.append((p, positive))
+        if high is not None and low > high:
+            return False
+        if not others:
+            return self._enough_items(items, low)
+        if len(others) == 1 and others[0][0][0] in ("U", "U?"):
+            return self._unique(items, low, high, others[0][0][1], others[0][1])
+        if any(p[0] in ("U", "U?") for p, _ in others):
+            return self._unique_and_more(cube, items, low, others)
+        if low and all(p[0] == "K" and positive and p[2] == 0 for p, positive in others):
+            n = max((len(first) for first, _ in items), default=0) + 1
+            if all(self._item(items, i, [(p[1], False) for p, _ in others]) for i in range(min(n, low))):
+                return True
+        return self._search(cube)
+
+    def _item(self, items: list[tuple[tuple[Sub, ...], Sub]], i: int, conditions: list[tuple[Sub, bool]]) -> bool:
+        """Is there a value for item `i` that all of `items` allow and that is as `conditions` say?"""
+        lowering = self.lowering
+        subs = [first[i] if i < len(first) else rest for first, rest in items]
+        subs += [sub for sub, positive in conditions if positive]
+        negative = [sub for sub, positive in conditions if not positive]
+        if not negative:
+            return self.both(subs)
+        splits = lowering.splits
+        parts = [lowering.split(s) for s in subs] + [splits.complement(lowering.split(s)) for s in negative]
+        return self.sub(lowering.sub_of_split(splits.all(parts)))
+
+    def _enough_items(self, items: list[tuple[tuple[Sub, ...], Sub]], low: int) -> bool:
+        n = max((len(first) for first, _ in items), default=0)
+        return all(self._item(items, i, []) for i in range(min(low, n + 1)))
+
+    def _search(self, cube: Cube) -> bool:
+        """Breadth first over what is left to fulfil, item by item."""
+        formulas = self.formulas
+        start = formulas.all([a if positive else -a for a, positive in cube.items()])
+        seen, queue = {start}, [start]
+        while queue:
+            following: list[Formula] = []
+            for f in queue:
+                if self.array_ends(f):
+                    return True
+                memo: dict[int, Formula] = {}
+                subs: dict[int, Sub] = {}
+                after = formulas.substitute(f, lambda atom: self.item_step(atom, subs), memo)  # noqa: B023
+                for option in formulas.cubes(after):
+                    child = [(subs[a], v) for a, v in option.items() if a in subs]
+                    rest = formulas.all([a if v else -a for a, v in option.items() if a not in subs])
+                    if rest in seen or rest == FALSE:
+                        continue
+                    if self._item([], 0, child):
+                        seen.add(rest)
+                        following.append(rest)
+            if len(seen) > _MAX_STEPS:
+                raise LimitExceededError(
+                    "whether an array can satisfy its schema takes too long to find out",
+                    given=len(seen),
+                    limit=_MAX_STEPS,
+                )
+            queue = following
+        return False
+
+    def array_ends(self, f: Formula) -> bool:
+        """Is `f` fulfilled if no more items come?"""
+
+        def truth(atom: int) -> bool:
+            p = self.formulas.payload(atom)
+            if p[0] == "C":
+                return bool(p[1] == 0)
+            if p[0] == "K":
+                return bool(p[2] == 0)
+            return True
+
+        return self.formulas.holds(f, truth)
+
+    def item_step(self, atom: int, subs: dict[int, Sub]) -> Formula:
+        """What an atom becomes after one more item.
+
+        A fresh atom ("t", sub), also noted in `subs`, stands for "the item satisfies the sub".
+        """
+        formulas = self.formulas
+        p = formulas.payload(atom)
+
+        def passes(sub: Sub) -> Formula:
+            if sub in (TRUE_SUB, FALSE_SUB):
+                return TRUE if sub == TRUE_SUB else FALSE
+            t = formulas.atom(("t", sub))
+            subs[t] = sub
+            return t
+
+        match p[0]:
+            case "I":
+                first, rest = p[1], p[2]
+                if not first:
+                    return formulas.all([passes(rest), atom])
+                return formulas.all([passes(first[0]), self.lowering.items_atom(list(first[1:]), rest)])
+            case "C":
+                return self.less("C", (), p[1], p[2])
+            case "K":
+                hit = passes(p[1])
+                if hit == FALSE:
+                    return atom
+                counted = self.less("K", (p[1],), p[2], p[3])
+                return formulas.any([formulas.all([hit, counted]), formulas.all([-hit, atom])])
+            case "U":
+                if not p[1]:
+                    return formulas.atom(("U?", p[1]))
+                return formulas.all([-passes(self.one_of(p[1])), formulas.atom(("U?", p[1]))])
+        raise AssertionError(p)
+
+    def less(self, kind: str, head: tuple[Any, ...], low: int, high: int | None) -> Formula:
+        """A counting atom after one more."""
+        low = max(0, low - 1)
+        if high is not None:
+            high -= 1
+            if high < 0:
+                return FALSE
+        return self.formulas.atom((kind, *head, low, high)) if low or high is not None else TRUE
+
+    # -- unique items -----------------------------------------------------------------------------------------------
+
+    def _unique(
+        self, items: list[tuple[tuple[Sub, ...], Sub]], low: int, high: int | None, seen: Any, positive: bool
+    ) -> bool:
+        excluded = [(self.one_of(seen), False)] if seen else []
+        n = max((len(first) for first, _ in items), default=0)
+        if not positive:
+            room = n + 2 if high is None else min(high, n + 2)
+            for j in range(room):
+                if seen and self._item(items, j, [(self.one_of(seen), True)]) and self._reachable(items, j, low):
+                    return True
+                for i in range(j):
+                    both = [self._at(items, i), self._at(items, j)]
+                    if self.both(both) and self._reachable(items, j, low):
+                        return True
+            return False
+        if low <= 1:
+            return low == 0 or self._item(items, 0, excluded)
+        values = [self._values_at(items, i, excluded, low) for i in range(min(low, n))]
+        tail = None
+        if low > n:
+            tail = self._values_at(items, n, excluded, low)
+            if tail is not None and len(tail) < low - n:
+                return False
+            values += [tail] * (low - n)
+        return _distinct_representatives(values, low)
+
+    def bad_values(self, cube: Cube) -> frozenset[Any]:
+        """The values that the item before must not have so that all items can differ.
+
+        `cube` is what is left to fulfil behind that item: items, counts, and "U?".
+        """
+        payloads = [self.formulas.payload(a) for a in cube]
+        items = [(p[1], p[2]) for p in payloads if p[0] == "I"]
+        low = max((p[1] for p in payloads if p[0] == "C"), default=0)
+        seen = next(p[1] for p in payloads if p[0] == "U?")
+        if low == 0:
+            return frozenset()
+        n = max((len(first) for first, _ in items), default=0)
+        excluded = [(self.one_of(seen), False)] if seen else []
+        candidates: set[Any] = set()
+        for i in range(min(low, n + 1)):
+            candidates.update(self._values_at(items, i, excluded, low + 1) or ())
+        return frozenset(v for v in candidates if not self._unique(items, low, None, seen | {v}, True))
+
+    def _reachable(self, items: list[tuple[tuple[Sub, ...], Sub]], j: int, low: int) -> bool:
+        return self._enough_items(items, max(j + 1, low))
+
+    def _at(self, items: list[tuple[tuple[Sub, ...], Sub]], i: int) -> Sub:
+        return self.lowering.both([first[i] if i < len(first) else rest for first, rest in items])
+
+    def one_of(self, values: frozenset[Any]) -> Sub:
+        """The sub of some canonical values."""
+        lowering = self.lowering
+        return lowering.either([lowering.value(plain(v)) for v in sorted(values, key=repr)])
+
+    def _values_at(
+        self, items: list[tuple[tuple[Sub, ...], Sub]], i: int, excluded: list[tuple[Sub, bool]], n: int
+    ) -> list[Any] | None:
+        """Up to `n` values for item `i`; None: at least `n`."""
+        splits = self.lowering.splits
+        parts = [self.lowering.split(self._at(items, i))]
+        parts += [splits.complement(self.lowering.split(sub)) for sub, _ in excluded]
+        values = self.some_values(splits.all(parts), n)
+        return None if len(values) >= n else values
+
+    def some_values(self, split: Split, n: int) -> list[Any]:
+        """Up to `n` different values of a split, canonical; fewer only if there are no more.
+
+        Arrays and objects are not spelled out: they count only if there are `n` of them.
+
+        Raises UnsupportedFeatureError where arrays or objects would have to be counted.
+        """
+        bits, numbers, strings, arrays, objects = split
+        found: list[Any] = [canonical(v) for bit, v in ((1, None), (2, False), (4, True)) if bits & bit]
+        if len(found) < n and strings != FALSE:
+            found += self.lexemes.some_strings(self.formulas, strings, n)
+        if len(found) < n and numbers != FALSE:
+            found += [canonical(v) for v in self.lexemes.some_numbers(self.formulas, numbers, n)]
+        if len(found) < n and arrays != FALSE and self.arrays(arrays):
+            if not self._many_arrays(arrays, n):
+                raise _uncountable("arrays")
+            found += [("many arrays", i) for i in range(n)]
+        if len(found) < n and objects != FALSE and self.objects(objects):
+            if not self._many_objects(objects, n):
+                raise _uncountable("objects")
+            found += [("many objects", i) for i in range(n)]
+        return found[:n]
+
+    def _many(self, sub: Sub, n: int) -> bool:
+        return len(self.some_values(self.lowering.split(sub), n)) >= n
+
+    def _many_arrays(self, f: Formula, n: int) -> bool:
+        """A sufficient test for `n` different arrays."""
+        for cube in self.formulas.cubes(f):
+            if not self.rest_of_array(cube):
+                continue
+            payloads = [(self.formulas.payload(a), v) for a, v in cube.items()]
+            if any(not v or p[0] not in "IC" for p, v in payloads):
+                continue
+            items = [(p[1], p[2]) for p, _ in payloads if p[0] == "I"]
+            low = max((p[1] for p, _ in payloads if p[0] == "C"), default=0)
+            high = min((p[2] for p, _ in payloads if p[0] == "C" and p[2] is not None), default=None)
+            longest = max([low, *(len(first) for first, _ in items)])
+            if high is None and self._enough_items(items, longest + 1):
+                return True
+            for i in range(low if high is None else high):
+                if self._enough_items(items, max(low, i + 1)) and self._many(self._at(items, i), n):
+                    return True
+                if i > longest:
+                    break
+        return False
+
+    def _many_objects(self, f: Formula, n: int) -> bool:
+        """A sufficient test for `n` different objects."""
+        shape = self.shape(self.formulas.atoms(f))
+        for cube in self.formulas.cubes(self.localise(shape, f)):
+            payloads = [(self.formulas.payload(a), v) for a, v in cube.items()]
+            if any(not v or p[0] not in "PrNC" for p, v in payloads) or not self._object(shape, cube, 0, NOBODY):
+                continue
+            needed = 0
+            for p, _ in payloads:
+                needed |= p[1] if p[0] == "r" else 0
+            high = min((p[2] for p, _ in payloads if p[0] == "C" and p[2] is not None), default=None)
+            props = [p[1] for p, _ in payloads if p[0] == "P"]
+            if high is None or needed.bit_count() < high:
+                if any(
+                    self.both([shape.child(p, c) for p in props]) and shape.others_left(c, NOBODY, n)
+                    for c in shape.other_classes
+                ):
+                    return True
+                candidates = range(len(shape.keys))
+            else:
+                candidates = bits_of(needed)
+            if any(self._many(self.lowering.both([shape.child(p, k) for p in props]), n) for k in candidates):
+                return True
+        return False
+
+    def _unique_and_more(
+        self, cube: Cube, items: list[tuple[tuple[Sub, ...], Sub]], low: int, others: list[tuple[Any, bool]]
+    ) -> bool:
+        """`uniqueItems` beside `contains` or negations: exact where items come in plenty, else refused."""
+        unique = [(p, v) for p, v in others if p[0] in ("U", "U?")]
+        rest = {a: v for a, v in cube.items() if self.formulas.payload(a)[0] not in ("U", "U?")}
+        if not self._array(rest):
+            return False
+        if all(v for _, v in unique):
+            formulas = self.formulas
+            if self.array_ends(formulas.all([a if v else -a for a, v in rest.items()])):
+                return True
+            needs = [(p[1], v) for p, v in others if p[0] == "K"]
+            if all(v for _, v in needs) and all(p[0] in ("K", "U", "U?") for p, _ in others):
+                n = low + sum(p[2] for p, _ in others if p[0] == "K") + sum(len(p[1]) for p, _ in unique) + 1
+                tail = max((len(first) for first, _ in items), default=0)
+                wanted = [self.lowering.both([self._at(items, i), sub]) for i in (0, tail) for sub, _ in needs]
+                if all(self._many(sub, n) for sub in wanted):
+                    return True
+        raise UnsupportedFeatureError(
+            "uniqueItems together with contains or under a negation cannot be enforced here",
+            feature="uniqueItems with contains or not",
+        )
+
+    # -- objects ----------------------------------------------------------------------------------------------------
+
+    def shape(self, atoms: tuple[int, ...]) -> ObjectShape:
+        """The shape of an object whose formula consists of `atoms`."""
+        known = self._shapes.get(atoms)
+        if known is None:
+            known = ObjectShape(self.lowering, self.lexemes, atoms, in_order=self.in_order)
+            self._shapes[atoms] = known
+        return known
+
+    def localise(self, shape: ObjectShape, f: Formula) -> Formula:
+        """`f` with ("R", keys) turned into ("r", bit set of the shape's keys)."""
+        memo = (id(shape), f)
+        known = self._local.get(memo)
+        if known is None:
+            formulas = self.formulas
+
+            def replace(atom: int) -> Formula:
+                p = formulas.payload(atom)
+                if p[0] != "R":
+                    return atom
+                return formulas.atom(("r", sum(1 << shape.number[key] for key in p[1])))
+
+            known = self._local[memo] = formulas.substitute(f, replace, {})
+        return known
+
+    def objects(self, f: Formula) -> bool:
+        """Is there an object that fulfils `f`?"""
+        if f in (TRUE, FALSE):
+            return f == TRUE
+
+        def answer() -> bool:
+            shape = self.shape(self.formulas.atoms(f))
+            return self.rest_of_object(shape, self.localise(shape, f), 0, NOBODY)
+
+        return self._ask(("o", f), answer)
+
+    def rest_of_object(self, shape: ObjectShape, f: Formula, blocked: int, seen: frozenset[str | None]) -> bool:
+        """Can an object be completed of which `f` is left to fulfil, without the `blocked` and the `seen` keys?"""
+        if f in (TRUE, FALSE):
+            return f == TRUE
+        return any(self.object_cube(shape, cube, blocked, seen) for cube in self.formulas.cubes(f))
+
+    def object_cube(self, shape: ObjectShape, cube: Cube, blocked: int, seen: frozenset[str | None]) -> bool:
+        key = ("oc", id(shape), frozenset(cube.items()), blocked, seen)
+        return self._ask(key, lambda: self._object(shape, cube, blocked, seen))
+
+    def _object(self, shape: ObjectShape, cube: Cube, blocked: int, seen: frozenset[str | None]) -> bool:
+        props: list[Props] = []
+        names: list[Sub] = []
+        violated: list[tuple[str, Any]] = []
+        required, missing, low, high = 0, [], 0, None
+        ranges: list[tuple[int, int | None]] = []
+        for atom, positive in cube.items():
+            p = self.formulas.payload(atom)
+            match p[0], positive:
+                case "P", True:
+                    props.append(p[1])
+                case "N", True:
+                    names.append(p[1])
+                case (("P" | "N"), False):
+                    violated.append((p[0], p[1]))
+                case "r", True:
+                    required |= p[1]
+                case "r", False:
+                    missing.append(p[1])
+                case "C", True:
+                    low, high = max(low, p[1]), _least(high, p[2])
+                case "C", False:
+                    ranges.append((p[1], p[2]))
+        if high is not None and low > high:
+            return False
+        for forbidden_low, forbidden_high in ranges:  # not within: below or above
+            below = self._object_with(cube, shape, blocked, seen, forbidden_low, forbidden_high)
+            return below
+        member = _Members(self, shape, props, names, blocked | required, seen)
+        if any(not member.fits(k, ()) for k in bits_of(required)):
+            return False
+        return any(
+            self._counts(member, required, extra, missing, low, high)
+            for extra in self._witnesses(member, required, violated)
+        )
+
+    def _object_with(
+        self,
+        cube: Cube,
+        shape: ObjectShape,
+        blocked: int,
+        seen: frozenset[str | None],
+        low: int,
+        high: int | None,
+    ) -> bool:
+        """The first negated count of the cube, as two alternatives."""
+        formulas = self.formulas
+        atom = formulas.atom(("C", low, high))
+        rest = {a: v for a, v in cube.items() if a != atom}
+        options = []
+        if low > 0:
+            options.append(formulas.atom(("C", 0, low - 1)))
+        if high is not None:
+            options.append(formulas.atom(("C", high + 1, None)))
+        return any(
+            self.object_cube(shape, {**rest, option: True}, blocked, seen)
+            for option in options
+            if rest.get(option) is not False
+        )
+
+    def _witnesses(
+        self, member: _Members, required: int, violated: list[tuple[str, Any]]
+    ) -> Iterator[tuple[tuple[Key, tuple[tuple[str, Any], ...]], ...]]:
+        """Ways to violate all that must be violated: members (key, what it violates), required ones included."""
+        if not violated:
+            yield ()
+            return
+        candidates: list[Key] = [*bits_of(required), *member.optional(), *member.classes()]
+
+        def choose(i: int, chosen: list[tuple[Key, list[tuple[str, Any]]]]) -> Iterator[Any]:
+            if i == len(violated):
+                yield tuple((key, tuple(what)) for key, what in chosen)
+                return
+            what = violated[i]
+            for entry in chosen:
+                entry[1].append(what)
+                if member.fits(entry[0], tuple(entry[1])):
+                    yield from choose(i + 1, chosen)
+                entry[1].pop()
+            taken = {entry[0] for entry in chosen if isinstance(entry[0], int)}
+            for key in candidates:
+                if key not in taken and member.fits(key, (what,)):
+                    chosen.append((key, [what]))
+                    yield from choose(i + 1, chosen)
+                    chosen.pop()
+
+        yield from choose(0, [])
+
+    def _counts(
+        self, member: _Members, required: int, extra: Any, missing: list[int], low: int, high: int | None
+    ) -> bool:
+        known = required
+        others: dict[Key, int] = {}
+        for key, _ in extra:
+            if isinstance(key, int):
+                known |= 1 << key
+            else:
+                others[key] = others.get(key, 0) + 1
+        if any(not member.others_left(key, n) for key, n in others.items()):
+            return False
+        if any(keys & ~known == 0 for keys in missing):
+            return False
+        n = known.bit_count() + sum(others.values())
+        if high is not None and n > high:
+            return False
+        if n >= low:
+            return True
+        for key in member.classes():
+            if member.fits(key, ()) and member.others_left(key, others.get(key, 0) + low - n):
+                return True
+        spare = [k for k in member.optional() if not known >> k & 1 and member.fits(k, ())]
+        finite = sum(
+            member.others_up_to(key, others.get(key, 0), low) for key in member.classes() if member.fits(key, ())
+        )
+        best = 0
+        left_out = [bits_of(keys & ~known) for keys in missing]
+        for n_options, choice in enumerate(itertools.product(*left_out)):
+            if n_options > _MAX_STEPS:
+                raise LimitExceededError(
+                    "whether an object can satisfy its schema takes too long to find out",
+                    given=n_options,
+                    limit=_MAX_STEPS,
+                )
+            best = max(best, sum(k not in choice for k in spare))
+        return n + best + finite >= low
+
+
+class _Members:
+    """The members that an object may still get."""
+
+    def __init__(
+        self,
+        sat: Satisfiability,
+        shape: ObjectShape,
+        props: list[Props],
+        names: list[Sub],
+        blocked: int,
+        seen: frozenset[str | None],
+    ) -> None:
+        self.sat, self.shape, self.props, self.names = sat, shape, props, names
+        self.blocked, self.seen = blocked, seen
+
+    def optional(self) -> list[int]:
+        """Known keys that may come and need not."""
+        return bits_of(~self.blocked & ((1 << len(self.shape.keys)) - 1))
+
+    def classes(self) -> list[tuple[int, ...]]:
+        return self.shape.other_classes
+
+    def fits(self, key: Key, violating: tuple[tuple[str, Any], ...]) -> bool:
+        """Is there a value for `key` that keeps all positive atoms and violates the given ones?"""
+        shape, sat = self.shape, self.sat
+        if not isinstance(key, int) and shape.key_tests and not shape.others_left(key, self.seen, 1):
+            return False
+        if any(not shape.name_ok(sub, key) for sub in self.names):
+            return False
+        wanted = [shape.child(p, key) for p in self.props]
+        against: list[tuple[Sub, bool]] = []
+        for kind, what in violating:
+            if kind == "N":
+                if shape.name_ok(what, key):
+                    return False
+            else:
+                against.append((shape.child(what, key), False))
+        return sat._item([], 0, [*((sub, True) for sub in wanted), *against])
+
+    def others_left(self, key: Key, n: int) -> bool:
+        assert isinstance(key, tuple)
+        return self.shape.others_left(key, self.seen, n)
+
+    def others_up_to(self, key: Key, used: int, most: int) -> int:
+        n = used
+        while n - used < most and self.others_left(key, n + 1):
+            n += 1
+        return n - used
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
+
+
+def _uncountable(what: str) -> UnsupportedFeatureError:
+    return UnsupportedFeatureError(
+        f"uniqueItems with minItems over {what} that may be few cannot be enforced", feature="uniqueItems with minItems"
+    )
+
+
+def _distinct_representatives(values: list[list[Any] | None], n: int) -> bool:
+    """Can each position get a value of its own?  None: a position that always finds one (Kuhn's matching)."""
+    lists = [v for v in values if v is not None]
+    if len(lists) > _MAX_MATCHING:
+        raise LimitExceededError("too many unique items to place", given=len(lists), limit=_MAX_MATCHING)
+    taken: dict[Any, int] = {}
+
+    def place(i: int, tried: set[Any]) -> bool:
+        for value in lists[i]:
+            if value not in tried:
+                tried.add(value)
+                if value not in taken or place(taken[value], tried):
+                    taken[value] = i
+                    return True
+        return False
+
+    return all(place(i, set()) for i in range(len(lists)))
+
+
+def _plainly_satisfiable(node: SchemaNode) -> bool:
+    """A quick sufficient test: one of its types has hardly any keyword here."""
+    if (
+        node.enum is not None
+        or node.const is not None
+        or node.ref is not None
+        or node.dynamic_ref is not None
+        or node.all_of
+        or node.any_of
+        or node.one_of
+        or node.not_ is not None
+        or node.if_ is not None
+    ):
+        return False
+    types = node.types
+    if types & STRING and node.pattern is None and node.format is None:
+        return node.max_length is None or node.min_length <= node.max_length
+    if types & (NUMBER | INTEGER) and node.minimum is None and node.maximum is None and node.multiple_of is None:
+        return True
+    if types & ARRAY and not node.min_items and (node.contains is None or not node.min_contains):
+        return node.unevaluated_items is None
+    return bool(
+        types & OBJECT
+        and not node.required
+        and not node.min_properties
+        and not node.dependent_schemas
+        and node.unevaluated_properties is None
+    )
