@@ -62,6 +62,14 @@ _CLASS_OF: Final = {
     **dict.fromkeys("-0123456789", DIGIT),
 }
 _KEYWORDS: Final = {LETTER_N: (b"null", 1), LETTER_F: (b"false", 2), LETTER_T: (b"true", 4)}
+_REGION_AT: Final = {
+    "inst": kernel.R_INST,
+    "nodes": kernel.R_NODES,
+    "bits": kernel.R_BITS,
+    "hash": kernel.R_HASH,
+    "stack": kernel.R_STACK,
+    "consts": kernel.R_CONSTS,
+}
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
 _EDGES_KEPT: Final = 1 << 16
 Records: TypeAlias = tuple[tuple[bytes, ...], bytes | None]
@@ -169,18 +177,18 @@ class LexemeMasks:
         exits = np.zeros((256, 4), dtype=np.int64)
         path = np.zeros((self.trie.max_depth + 2, 4), dtype=np.int64)
         path[0, 1] = c
-        core.meta[kernel.M_N_EXITS] = 0
+        core.mem[kernel.M_N_EXITS] = 0
         node = 0
         while True:
-            status = kernel.walk_inside(core.tables, self.trie.packed, kind, path, node, words, lengths, exits)
+            status = kernel.walk_inside(core.mem, core.rows, self.trie.packed, kind, path, node, words, lengths, exits)
             if status == kernel.LIVE:
                 break
-            node = int(core.meta[kernel.M_NODE])
+            node = int(core.mem[kernel.M_NODE])
             if status == kernel.FULL:
                 exits = np.concatenate([exits, np.zeros_like(exits)])
             else:
                 core.fill_hole()
-        return words[: self.n_words], exits[: core.meta[kernel.M_N_EXITS]].copy()
+        return words[: self.n_words], exits[: core.mem[kernel.M_N_EXITS]].copy()
 
     def limited(self, core: JsonCore, room: int) -> NDArray[np.uint32]:
         """The tokens that stay inside an unconstrained string and add at most `room` characters."""
@@ -242,7 +250,6 @@ class JsonCore:
         self._n_trie = 1
         self._n_bits = 1
         self.n_inst = 2
-        self.inst[1, kernel.I_CLASS :] = 0
         self._configs: dict[bytes, int] = {}
         self.config = np.zeros((64, 5), dtype=np.int64)
         self.n_configs = 0
@@ -269,58 +276,66 @@ class JsonCore:
 
     def _allocate(self, whitespace: Whitespace) -> None:
         n_ws = whitespace.table.shape[0]
-        self.inst = np.full((64, 24), -1, dtype=np.int64)
-        self.nodes = np.zeros((256, 6), dtype=np.int32)
-        self.bits = np.zeros(256, dtype=np.int64)
-        self.hash = np.full((256, 2), -1, dtype=np.int64)
-        self.stack = np.zeros((64, 2), dtype=np.int64)
-        self.consts = np.zeros((kernel.WS + n_ws, 8), dtype=np.int32)
-        self.consts[:256, 0] = OTHER
+        consts = np.zeros((kernel.WS + n_ws, 8), dtype=np.int64)
+        consts[:256, 0] = OTHER
         for char, klass in _CLASS_OF.items():
-            self.consts[ord(char), 0] = klass
+            consts[ord(char), 0] = klass
         for klass, byte in enumerate(b" \t\n\r"):
-            self.consts[byte, 0] = klass
-        self.consts[:256, 0][~self.shared.single] = OTHER
-        self.consts[:256, 1] = self.shared.in_string
+            consts[byte, 0] = klass
+        consts[:256, 0][~self.shared.single] = OTHER
+        consts[:256, 1] = self.shared.in_string
         table = whitespace.table
-        self.consts[kernel.WS :, :4] = np.where(table[:, :4] != 0, table[:, :4] + kernel.WS, 0)
-        self.consts[kernel.WS :, 4] = table[:, 4]
-        self.meta = np.zeros(kernel.META_SIZE, dtype=np.int64)
-        self.meta[kernel.M_N_STACK] = 1
-        self.inst[:2, : kernel.I_CLASS] = 0
-        self._pack()
+        consts[kernel.WS :, :4] = np.where(table[:, :4] != 0, table[:, :4] + kernel.WS, 0)
+        consts[kernel.WS :, 4] = table[:, 4]
+        regions = {
+            "inst": np.full((16, kernel.INST), -1, dtype=np.int64),
+            "nodes": np.zeros((32, 6), dtype=np.int64),
+            "bits": np.zeros((16, 1), dtype=np.int64),
+            "hash": np.full((64, 2), -1, dtype=np.int64),
+            "stack": np.zeros((16, 2), dtype=np.int64),
+            "consts": consts,
+        }
+        self.mem = np.zeros(kernel.HEADER, dtype=np.int64)
+        self._lay_out(regions)
+        self.mem[kernel.M_N_STACK] = 1
+        self.inst[:2] = 0
 
-    def _pack(self) -> None:
-        arena = self.shared.arena
-        self.tables = (
-            self.inst,
-            arena.rows,
-            arena.state,
-            self.nodes,
-            self.bits,
-            self.hash,
-            self.stack,
-            self.consts,
-            self.meta,
-        )
+    def _lay_out(self, regions: dict[str, NDArray[np.int64]]) -> None:
+        """Put the regions into one array, one behind the other, and make views of them."""
+        mem = np.empty(kernel.HEADER + sum(r.size for r in regions.values()), dtype=np.int64)
+        mem[: kernel.HEADER] = self.mem[: kernel.HEADER]
+        at = kernel.HEADER
+        views = {}
+        for name, region in regions.items():
+            views[name] = mem[at : at + region.size].reshape(region.shape)
+            views[name][:] = region
+            mem[_REGION_AT[name]] = at
+            at += region.size
+        mem[kernel.R_CELLS] = regions["hash"].shape[0]
+        mem[kernel.R_STACK_SIZE] = regions["stack"].shape[0]
+        self.mem, self._regions = mem, views
+        self.inst, self.nodes, self.stack = views["inst"], views["nodes"], views["stack"]
+        self.consts = views["consts"]
+
+    def _replace(self, name: str, region: NDArray[np.int64]) -> None:
+        self._lay_out({**self._regions, name: region})
+
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        return self.shared.arena.rows
 
     @property
     def nbytes(self) -> int:
         """Rough memory of this schema's own tables."""
-        arrays = (self.inst, self.nodes, self.bits, self.hash, self.stack, self.config)
         objects = 600 * (self.machine.n_frames + len(self.machine.returns)) + 150 * len(self.machine.formulas)
-        return sum(a.nbytes for a in arrays) + self._mask_bytes + objects + 250 * len(self._states)
+        return self.mem.nbytes + self.config.nbytes + self._mask_bytes + objects + 250 * len(self._states)
 
     def fill_hole(self) -> None:
         """Fill what the kernel has asked for in meta."""
-        meta = self.meta
-        kind, a, b = int(meta[kernel.M_KIND]), int(meta[kernel.M_A]), int(meta[kernel.M_B])
+        mem = self.mem
+        kind, a, b = int(mem[kernel.M_KIND]), int(mem[kernel.M_A]), int(mem[kernel.M_B])
         if kind == kernel.HOLE_ROW:
-            arena = self.shared.arena
-            rows = arena.rows
-            arena.fill(a)
-            if arena.rows is not rows:
-                self._pack()
+            self.shared.arena.fill(a)
         elif kind == kernel.HOLE_STRUCT:
             self._fill_struct(a, b)
         elif kind == kernel.HOLE_END:
@@ -333,39 +348,37 @@ class JsonCore:
 
     def grow(self) -> None:
         """Make room in the stack and the hash."""
-        if 2 * int(self.meta[kernel.M_N_EDGES]) >= self.hash.shape[0]:
+        if 2 * int(self.mem[kernel.M_N_EDGES]) >= int(self.mem[kernel.R_CELLS]):
             self._rehash()
-        if int(self.meta[kernel.M_N_STACK]) >= self.stack.shape[0]:
-            n = self.stack.shape[0]
+        n = self.stack.shape[0]
+        if int(self.mem[kernel.M_N_STACK]) >= n:
             if n > self.limits.max_states:
                 raise LimitExceededError(
                     f"more than {n:,} nested contexts (Limits.max_states)", given=n, limit=self.limits.max_states
                 )
-            self.stack = _enlarged(self.stack, 2 * n)
-        self._pack()
+            self._replace("stack", _enlarged(self.stack, 2 * n))
 
     def _rehash(self) -> None:
-        old = self.hash[self.hash[:, 0] != -1]
-        self.hash = np.full((4 * self.hash.shape[0], 2), -1, dtype=np.int64)
-        self.meta[kernel.M_N_EDGES] = 0
+        old = self._regions["hash"]
+        entries = old[old[:, 0] != -1].tolist()
+        self._replace("hash", np.full((4 * old.shape[0], 2), -1, dtype=np.int64))
+        self.mem[kernel.M_N_EDGES] = 0
         low = (1 << 30) - 1
-        for key, value in old.tolist():
-            kernel.put_edge(self.hash, self.meta, key >> 60, key >> 30 & low, key & low, value)
+        for key, value in entries:
+            kernel.put_edge(self.mem, key >> 60, key >> 30 & low, key & low, value)
 
     def _put(self, kind: int, a: int, b: int, value: int) -> None:
-        if 2 * int(self.meta[kernel.M_N_EDGES]) >= self.hash.shape[0]:
+        if 2 * int(self.mem[kernel.M_N_EDGES]) >= int(self.mem[kernel.R_CELLS]):
             self._rehash()
-            self._pack()
-        kernel.put_edge(self.hash, self.meta, kind, a, b, value)
+        kernel.put_edge(self.mem, kind, a, b, value)
 
     def _instance(self, key: Any, info: Any, fields: tuple[int, ...]) -> int:
         """The number of an instance; fields: kind, row, trie, least, most, flags, offset of the allowed leaves."""
         n = self.n_inst
         if n >= self.inst.shape[0]:
-            larger = np.full((2 * n, 24), -1, dtype=np.int64)
+            larger = np.full((2 * n, kernel.INST), -1, dtype=np.int64)
             larger[:n] = self.inst
-            self.inst = larger
-            self._pack()
+            self._replace("inst", larger)
         self.inst[n, : len(fields)] = fields
         self.info.append(info)
         self.n_inst = n + 1
@@ -499,12 +512,7 @@ class JsonCore:
         return found
 
     def _row(self, recognizer: Any) -> int:
-        arena = self.shared.arena
-        rows = arena.rows
-        c = arena.number_of(recognizer, recognizer.start)
-        if arena.rows is not rows:
-            self._pack()
-        return c
+        return self.shared.arena.number_of(recognizer, recognizer.start)
 
     def _string_instance(self, goal: Goal, f: Formula) -> int:
         """The lexeme of a string value; 0 if no string will do."""
@@ -532,7 +540,7 @@ class JsonCore:
 
     def _other_string(self, key: Any, goal: Goal, f: Formula) -> int:
         machine, formulas = self.machine, self.machine.formulas
-        texts = self._only_texts(f)
+        texts = self.shared.lexemes.listed(formulas, f)
         if texts is not None:
             outcomes: dict[str, int] = {}
             for text in texts:
@@ -561,20 +569,6 @@ class JsonCore:
         alphabet = self.shared.lexemes.alphabet
         return alphabet is None or bool(alphabet[list(_encoded(text))].all())
 
-    def _only_texts(self, f: Formula) -> list[str] | None:
-        """The strings that could satisfy `f`, if they are listed in it."""
-        found: dict[str, None] = {}
-        for cube in self.machine.formulas.cubes(f):
-            lists = [
-                payload[1]
-                for a, v in cube.items()
-                if v and (payload := self.machine.formulas.payload(a))[0] == "str"
-            ]
-            if not lists:
-                return None
-            found.update(dict.fromkeys(min(lists, key=len)))
-        return list(found)
-
     def _text_instance(
         self, key: Any, texts: list[str], row: int, allowed: Any, info: Any, flags: int
     ) -> int:
@@ -589,10 +583,9 @@ class JsonCore:
 
     def _allowed(self, words: list[int]) -> int:
         offset = self._n_bits
-        if offset + len(words) > self.bits.shape[0]:
-            self.bits = _enlarged(self.bits, 2 * (offset + len(words)))
-            self._pack()
-        self.bits[offset : offset + len(words)] = np.array(words, dtype=np.uint64).view(np.int64)
+        if offset + len(words) > self._regions["bits"].shape[0]:
+            self._replace("bits", _enlarged(self._regions["bits"], 2 * (offset + len(words))))
+        self._regions["bits"][offset : offset + len(words), 0] = np.array(words, dtype=np.uint64).view(np.int64)
         self._n_bits = offset + len(words)
         return offset
 
@@ -604,12 +597,11 @@ class JsonCore:
             flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
             indptr = np.zeros(len(texts) + 1, dtype=np.int64)
             np.cumsum([len(text) for text in texts], out=indptr[1:])
-            nodes = np.zeros((1 + len(flat), 6), dtype=np.int32)
+            nodes = np.zeros((1 + len(flat), 6), dtype=np.int64)
             root = self._n_trie
             n = kernel.build_trie(flat, indptr, root, nodes)
             if root + n > self.nodes.shape[0]:
-                self.nodes = _enlarged(self.nodes, 2 * (root + n))
-                self._pack()
+                self._replace("nodes", _enlarged(self.nodes, 2 * (root + n)))
             self.nodes[root : root + n] = nodes[:n]
             self._n_trie = root + n
             self._tries[key] = root
@@ -705,7 +697,7 @@ class JsonCore:
         i, c, _, x, sid = config.tolist()
         if i == kernel.END_INSTANCE:
             return bool(self.consts[x, 4])
-        return bool(self.inst[i, kernel.I_KIND] == kernel.PLAIN and sid == 0 and self.shared.arena.state[c, 0] >= 0)
+        return bool(self.inst[i, kernel.I_KIND] == kernel.PLAIN and sid == 0 and self.rows[c, kernel.OUTCOME] >= 0)
 
     @property
     def initial_state(self) -> int:
@@ -741,9 +733,9 @@ class JsonCore:
         run[0] = self.config[self.state_config[state]]
         if records is _NO_RECORDS:
             while True:
-                status = kernel.advance(self.tables, self.data, self.indptr, token_id, run)
+                status = kernel.advance(self.mem, self.rows, self.data, self.indptr, token_id, run)
                 if status == kernel.LIVE:
-                    if self.meta[kernel.M_EXACT]:
+                    if self.mem[kernel.M_EXACT]:
                         break
                     return self._intern(run[1], _NO_RECORDS)
                 if status == kernel.DEAD:
@@ -789,7 +781,7 @@ class JsonCore:
     def step(self, config: NDArray[np.int64], byte: int, out: NDArray[np.int64]) -> int:
         """`kernels.json.step`, holes filled."""
         while True:
-            status = int(kernel.step(self.tables, config, byte, out))
+            status = int(kernel.step(self.mem, self.rows, config[None], 0, byte, out[None], 0))
             if status == kernel.HOLE:
                 self.fill_hole()
             elif status == kernel.FULL:
@@ -815,14 +807,14 @@ class JsonCore:
             status = self.step(config, byte, out)
             if status == kernel.DEAD:
                 return None
-            if status == kernel.EXACT and self.meta[kernel.M_KIND] == kernel.HOLE_RETURN:
+            if status == kernel.EXACT and self.mem[kernel.M_KIND] == kernel.HOLE_RETURN:
                 plain = self.inst[i, kernel.I_KIND] == kernel.PLAIN
                 item = items.pop()
                 if not plain:
                     item.append(byte)
-                made = self.machine.returns[int(self.meta[kernel.M_A])]
+                made = self.machine.returns[int(self.mem[kernel.M_A])]
                 assert made is not None
-                outcome = self._outcome_list[int(self.meta[kernel.M_B])]
+                outcome = self._outcome_list[int(self.mem[kernel.M_B])]
                 struct = self._after_struct(self.machine.after(made, outcome, canonical(_value_of(bytes(item)))))
                 if not struct:
                     return None
@@ -869,7 +861,7 @@ class JsonCore:
     def _spelled(self, i: int, t: int, x: int) -> bytes:
         """A spelling of what has been written of a key that is a known one so far."""
         raw = b""
-        if t > 0:
+        if t > 0 and t != self.inst[i, kernel.I_TRIE]:
             whole = _encoded(self.info[i][-1][int(self.nodes[t, 4])])
             node, depth = int(self.inst[i, kernel.I_TRIE]), 0
             while node != t:
@@ -963,10 +955,10 @@ class JsonCore:
         path[0] = config
         node, given, stop = 0, 0, int(self.trie.info.shape[0])
         while True:
-            status = kernel.walk(self.tables, self.trie.packed, path, node, stop, given, words)
+            status = kernel.walk(self.mem, self.rows, self.trie.packed, path, node, stop, given, words)
             if status == kernel.LIVE:
                 return
-            node = int(self.meta[kernel.M_NODE])
+            node = int(self.mem[kernel.M_NODE])
             given = self._resolve(int(status), state, node)
 
     def _walk_exits(
@@ -980,18 +972,18 @@ class JsonCore:
         if not len(exits):
             return
         limits = np.array(bounds, dtype=np.int64)
-        self.meta[kernel.M_EXIT] = 0
-        self.meta[kernel.M_NODE] = -1
+        self.mem[kernel.M_EXIT] = 0
+        self.mem[kernel.M_NODE] = -1
         given = 0
         while True:
             status = kernel.walk_exits(
-                self.tables, self.trie.packed, config, exits, limits, self._path, given, words
+                self.mem, self.rows, self.trie.packed, config, exits, limits, self._path, given, words
             )
             if status == kernel.LIVE:
                 return
-            at = self.meta[[kernel.M_EXIT, kernel.M_NODE]]
+            at = self.mem[[kernel.M_EXIT, kernel.M_NODE]]
             given = self._resolve(int(status), state, int(at[1]))
-            self.meta[[kernel.M_EXIT, kernel.M_NODE]] = at
+            self.mem[[kernel.M_EXIT, kernel.M_NODE]] = at
 
     def _resolve(self, status: int, state: int, node: int) -> int:
         """Do what a walk from `state` has stopped for at a trie node; returns its `given`."""

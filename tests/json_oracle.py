@@ -30,7 +30,7 @@ from jsonschema.exceptions import ValidationError
 from tests.format_oracle import judge
 from tests.pattern_oracle import found
 
-__all__ = ["DuplicateKeyError", "Oracle", "OutsideBoxError", "exact", "frozen", "in_schema_order", "loads", "valid"]
+__all__ = ["DuplicateKeyError", "Oracle", "OutsideBoxError", "exact", "frozen", "loads", "subschema", "target", "unsure", "valid"]
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -408,80 +408,3 @@ def valid(schema: Any, value: Any, registry: Any = None) -> bool:
     if verdict is None:
         raise ValueError(f"undecided: {value!r}")
     return verdict
-
-
-# -- the order of properties -------------------------------------------------------------------------------------------
-
-
-def in_schema_order(schema: Any, value: Any, registry: Any = None) -> Any:
-    """`value` with the keys of its objects in the order in which the schema lists them, the others after those."""
-    _unsure.append(True)
-    try:
-        return _ordered([Oracle(schema, registry).validator], value)
-    finally:
-        _unsure.pop()
-
-
-def _applied(starts: list[Any]) -> list[Any]:
-    """The schemas that apply to the same value, through references and combinators, in the order of reading."""
-    every: list[Any] = []
-    seen: set[int] = set()
-    todo = starts[::-1]
-    while todo:
-        validator = todo.pop()
-        schema = validator.schema
-        if isinstance(schema, bool) or id(schema) in seen:
-            continue
-        seen.add(id(schema))
-        every.append(validator)
-        inner = [
-            _target(validator, k)
-            for k in ("$ref", "$dynamicRef", "$recursiveRef")
-            if k in schema and k in validator.VALIDATORS
-        ]
-        for keyword in ("allOf", "anyOf", "oneOf"):
-            inner += [_sub(validator, sub) for sub in schema.get(keyword, ())]
-        inner += [_sub(validator, schema[k]) for k in ("if", "then", "else") if k in schema]
-        for keyword in ("dependentSchemas", "dependencies"):
-            inner += [_sub(validator, sub) for sub in schema.get(keyword, {}).values() if not isinstance(sub, list)]
-        todo += inner[::-1]
-    return every
-
-
-def _ordered(starts: list[Any], value: Any) -> Any:
-    if isinstance(value, dict):
-        every = _applied(starts)
-        listed = dict.fromkeys(key for v in every for key in v.schema.get("properties", {}))
-        keys = [*(key for key in listed if key in value), *(key for key in value if key not in listed)]
-        return {key: _ordered(_of_property(every, key), value[key]) for key in keys}
-    if isinstance(value, list):
-        every = _applied(starts)
-        return [_ordered(_of_item(every, index), item) for index, item in enumerate(value)]
-    return value
-
-
-def _of_property(every: list[Any], key: str) -> list[Any]:
-    subs = []
-    for v in every:
-        own = [v.schema["properties"][key]] if key in v.schema.get("properties", {}) else []
-        own += _matching(v.schema, key)
-        if not own and "additionalProperties" in v.schema:
-            own = [v.schema["additionalProperties"]]
-        subs += [_sub(v, sub) for sub in own]
-        if not own and "unevaluatedProperties" in v.schema:
-            subs.append(_sub(v, v.schema["unevaluatedProperties"]))
-    return subs
-
-
-def _of_item(every: list[Any], index: int) -> list[Any]:
-    subs = []
-    for v in every:
-        items, prefix = v.schema.get("items"), v.schema.get("prefixItems", [])
-        if isinstance(items, list):
-            prefix, items = items, v.schema.get("additionalItems")
-        if index < len(prefix):
-            subs.append(_sub(v, prefix[index]))
-        elif items is not None:
-            subs.append(_sub(v, items))
-        subs += [_sub(v, v.schema[k]) for k in ("contains", "unevaluatedItems") if k in v.schema]
-    return subs

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import random
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -144,7 +145,8 @@ class Trial:
             return self.outcome
         except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding
             self.outcome.refused = type(error).__name__
-            self.fault("compile", f"{type(error).__name__}: {error}")
+            kind = "too slow" if isinstance(error, TimeoutError) else type(error).__name__
+            self.fault(f"{kind} at compile time", error)
             return self.outcome
         manners = self.rng.sample(list(MANNERS), min(self.n_walks, len(MANNERS)))
         steps: list[tuple[str, Callable[[], None]]] = [
@@ -153,19 +155,25 @@ class Trial:
             *(("value", lambda v=v, ok=ok: self.value(v, ok)) for v, ok in values),
         ]
         for name, step in steps:
-            self.guarded(name, step)
+            if not self.guarded(name, step):
+                break
         return self.outcome
 
-    def guarded(self, name: str, step: Callable[[], None]) -> None:
+    def guarded(self, name: str, step: Callable[[], None]) -> bool:
+        """Run one step; False if it was stopped from outside for taking too long (then the others would as well)."""
         try:
             step()
         except oc.LimitExceededError as error:
             self.outcome.limits[str(error)[:80]] += 1
         except Exception as error:  # noqa: BLE001
-            trace, place = error.__traceback__, ""
-            while trace is not None:
-                place, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
-            self.fault("error", f"{name}: {type(error).__name__}: {error} ({place})")
+            frames = traceback.extract_tb(error.__traceback__)
+            inside = [frame for frame in frames if "outlines_core" in frame.filename] or frames
+            place = f"{inside[-1].filename.rpartition('/')[2]}:{inside[-1].lineno}"
+            if isinstance(error, TimeoutError):
+                self.fault("too slow", f"{name}, stopped at {place}")
+                return False
+            self.fault(f"{type(error).__name__} at {place}", f"{name}: {error}")
+        return True
 
     def judged(self, value: Any) -> bool | None:
         verdict = self.oracle.verdict(value)
@@ -195,13 +203,13 @@ class Trial:
                 self.fault("the mask allows a token that leads nowhere", text + b" | " + walkers.text[chosen])
                 return
             state, text = following, text + walkers.text[chosen]
-        if not automaton.explain(state):
-            self.fault("explain says nothing", text)
         for at, before in [(state, text), *rng.sample(visited, min(2, len(visited)))]:
             end = self.shortest_end(automaton, at, before)
             if end is not None:
                 self.forced(automaton, at, before, end)
                 self.finished(order, before + end)
+        if not automaton.explain(state):
+            self.fault("explain says nothing", text)
 
     def allowed(self, automaton: Any, state: int, text: bytes) -> NDArray[Any] | None:
         """The allowed text tokens; None after a finding that ends the walk."""

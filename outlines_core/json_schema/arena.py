@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 __all__ = ["FREE", "Arena"]
 
+OUTCOME, FILLED = 256, 257
 FREE: Final = 1
 """The row at which any string may go on or end."""
 
@@ -22,14 +23,13 @@ class Arena:
     """Rows of content states.
 
     Attributes:
-        rows: (capacity, 256) int32; the row after each byte, 0 = dead.
-        state: (capacity, 2) int32; number of the outcome if the content may end here, else -1 · is the row filled?
+        rows: (capacity, 258) int32: the row after each byte, 0 = dead · number of the outcome if the content may end
+            here, else -1 · is the row filled?
         n: rows in use.
     """
 
     def __init__(self) -> None:
-        self.rows = np.zeros((64, 256), dtype=np.int32)
-        self.state = np.full((64, 2), -1, dtype=np.int32)
+        self.rows = np.zeros((64, 258), dtype=np.int32)
         self.n = 1
         self._owner: list[tuple[Any, int] | None] = [None]
         self._numbers: dict[int, NDArray[np.int32]] = {}
@@ -41,24 +41,22 @@ class Arena:
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes + self.state.nbytes
+        return self.rows.nbytes
 
     def _new(self, owner: tuple[Any, int] | None) -> int:
         c = self.n
         if c >= self.rows.shape[0]:
-            rows = np.zeros((2 * c, 256), dtype=np.int32)
+            rows = np.zeros((2 * c, 258), dtype=np.int32)
             rows[:c] = self.rows
-            state = np.full((2 * c, 2), -1, dtype=np.int32)
-            state[:c] = self.state
-            self.rows, self.state = rows, state
+            self.rows = rows
         self.n = c + 1
         self._owner.append(owner)
-        self.state[c] = (-1, 0)
+        self.rows[c, OUTCOME:] = (-1, 0)
         return c
 
     def _fixed(self, outcome: int) -> int:
         c = self._new(None)
-        self.state[c] = (outcome, 1)
+        self.rows[c, OUTCOME:] = (outcome, 1)
         return c
 
     def _add_free(self) -> None:
@@ -116,7 +114,7 @@ class Arena:
                 if number is None:
                     number = known[outcome] = len(known)
                     self.outcomes[key].append(outcome)
-                self.state[c, 0] = number
+                self.rows[c, OUTCOME] = number
         return c
 
     def fill(self, c: int) -> None:
@@ -128,9 +126,9 @@ class Arena:
         for target in np.unique(row).tolist():
             if target:
                 self.number_of(recognizer, target)
-        self.rows[c] = self._numbers[id(recognizer)][row]
-        self.state[c, 1] = 1
+        self.rows[c, :256] = self._numbers[id(recognizer)][row]
+        self.rows[c, FILLED] = 1
 
     def outcome(self, recognizer: Any, number: int) -> int:
-        """The recognizer's outcome that `state[c, 0]` stands for."""
+        """The recognizer's outcome that a row's number stands for."""
         return self.outcomes[id(recognizer)][number]

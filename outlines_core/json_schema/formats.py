@@ -17,7 +17,7 @@ Where the texts leave a choice:
   whether it is registrable (RFC 5891) is not looked at, nor do the official tests want that.
 * ``ipv4``, ``ipv6``: no leading zeros in decimal octets, no zone, no prefix length.
 * ``iri``: without the seven formatting characters that RFC 3987, 4.1, forbids.
-* ``uri-template``: levels 1 to 4, so no operator that is reserved for the future; the apostrophe of erratum 6937.
+* ``uri-template``: all that the grammar has, the operators reserved for the future too; the apostrophe of erratum 6937.
 * ``relative-json-pointer``: the draft of 2018 that the schema drafts name, so without index manipulation.
 
 Three formats have no parts. ``regex`` is not regular at all. Whether a host name with "xn--" or with characters beyond
@@ -29,12 +29,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Final, Literal
+from typing import Final
+from typing import Literal as OneOf
 
 from outlines_core.errors import UnsupportedFeatureError
 from outlines_core.json_schema.host_names import HostNames
 from outlines_core.limits import DEFAULT_LIMITS, Limits
-from outlines_core.regex.ast import Empty, Node, Repeat
+from outlines_core.regex.ast import Empty, Literal, Node, Repeat
 from outlines_core.regex.build import alternation, concat
 from outlines_core.regex.parser import parse
 
@@ -45,6 +46,10 @@ __all__ = ["FORMATS", "format_automaton", "format_parts"]
 def _regex(pattern: str) -> Node:
     """A rule as a pattern: Python's dialect, the dot being any character."""
     return parse(pattern, flags=re.DOTALL)
+
+
+def _text(text: str) -> Node:
+    return Literal(text)
 
 
 def _then(*items: Node) -> Node:
@@ -89,22 +94,29 @@ def _leap_seconds() -> tuple[Node, ...]:
     """
     between = _regex("[0-9:.]*")
 
-    def case(local: str, offset: str) -> Node:
-        return _then(_regex(local), between, _regex(offset))
+    def case(local: Node, offset: Node) -> Node:
+        return _then(local, between, offset)
 
-    hours = [
-        _then(_either(*(case(f"{h:02}", f"[+]{h:02}:") for h in range(24))), _regex("0[1-9]|[1-5][0-9]")),
-        _then(_either(*(case(f"{h:02}", f"[+]{(h + 1) % 24:02}:") for h in range(24))), _regex("00")),
-        _then(_either(*(case(f"{h:02}", f"-{23 - h:02}") for h in range(24))), _regex(".*")),
-        case("23", "[Zz]"),
+    def hours(sign: str, offset: Callable[[int], int], minutes: str) -> Node:
+        cases = (case(_text(f"{h:02}"), _text(f"{sign}{offset(h):02}:")) for h in range(24))
+        return _then(_either(*cases), _regex(minutes))
+
+    zulu = _regex("[Zz]")
+    of_hours = [
+        hours("+", lambda h: h, "0[1-9]|[1-5][0-9]"),
+        hours("+", lambda h: (h + 1) % 24, "00"),
+        hours("-", lambda h: 23 - h, ".."),
+        case(_text("23"), zulu),
     ]
-    tens = [case(f".{{3}}{d}", f"[+].{{3}}(?:{d}[1-9]|{(d + 1) % 6}0)|-.{{3}}{5 - d}.") for d in range(6)]
-    units = [case(f".{{4}}{d}", f"[+].{{4}}{(d + 1) % 10}|-.{{4}}{9 - d}") for d in range(10)]
+    of_tens = [
+        case(_regex(f".{{3}}{d}"), _regex(f"[+].{{3}}(?:{d}[1-9]|{(d + 1) % 6}0)|-.{{3}}{5 - d}.")) for d in range(6)
+    ]
+    of_units = [case(_regex(f".{{4}}{d}"), _regex(f"[+].{{4}}{(d + 1) % 10}|-.{{4}}{9 - d}")) for d in range(10)]
     other = _regex(".{6}[0-5].+")
     return (
-        _either(other, *hours),
-        _either(other, *tens, case(".{3}5", "[Zz]")),
-        _either(other, *units, case(".{4}9", "[Zz]")),
+        _either(other, *of_hours),
+        _either(other, *of_tens, case(_regex(".{3}5"), zulu)),
+        _either(other, *of_units, case(_regex(".{4}9"), zulu)),
     )
 
 
@@ -178,7 +190,7 @@ _IPRIVATE = r"\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd"
 
 
 def _identifier(ucs: str, private: str, *, relative: bool) -> Node:
-    """URI; `ucs` and (in queries) `private`: the characters that make it an IRI; `relative`: or a relative reference."""
+    """URI; with `ucs` and (in queries) `private`: IRI; `relative`: or a relative reference."""
 
     def run(chars: str, quantifier: str) -> str:
         return f"(?:[{_UNRESERVED}{_SUB_DELIMS}{chars}{ucs}]|{_PCT}){quantifier}"
@@ -214,7 +226,7 @@ def _uri_template() -> Node:
     literal = rf"(?:[!#$&-;=?-\[\]_a-z~{_UCSCHAR}{_IPRIVATE}]|{_PCT})"
     varchar = f"(?:[A-Za-z0-9_]|{_PCT})"
     variable = rf"{varchar}(?:\.?{varchar})*(?::[1-9][0-9]{{0,3}}|\*)?"
-    return _regex(rf"(?:{literal}|{{[+#./;?&]?{variable}(?:,{variable})*}})*")
+    return _regex(rf"(?:{literal}|{{[+#./;?&=,!@|]?{variable}(?:,{variable})*}})*")
 
 
 # -- RFC 6901, 4122 ---------------------------------------------------------------------------------------------------
@@ -281,5 +293,5 @@ def format_parts(name: str) -> tuple[Node, ...] | None:
 
 def format_automaton(name: str, limits: Limits = DEFAULT_LIMITS) -> HostNames | None:
     """A new automaton that alone recognises the format; None if `format_parts` has it, or nothing has."""
-    host_names: tuple[Literal["hostname", "idn-hostname"], ...] = ("hostname", "idn-hostname")
+    host_names: tuple[OneOf["hostname", "idn-hostname"], ...] = ("hostname", "idn-hostname")
     return next((HostNames(known, limits) for known in host_names if known == name), None)

@@ -12,10 +12,12 @@ For ordinary labels of a ``hostname`` only the length and the last character mat
 **Life.** A state exists only if some text ends it well:
 
 * An ordinary label ends here, or after one more letter.
-* A label in "xn--" with room for eight more octets is always live: whatever was read can be read as the ASCII part of
-  the label, "-" ends that part, and at most three letters ``\u00df`` (in front of it, behind it, and between two
-  hyphens at the third and fourth place) make it well-formed; the first takes three digits, the others two at most.
-  With less room, the texts that fit are tried one after the other.
+* A label in "xn--" can go on in two ways. Whatever was read can be the ASCII part: "-" ends it, and k letters
+  inserted in it make it well-formed, k = 1, 2 or 3 (in front of it, behind it, between two hyphens at the third and
+  fourth place). The first delta takes three digits at least, and ``\u00df`` at any place takes no more; the others take
+  one if the last place gets ``\u00df`` and those before it ``\u00e0``. So 3 + k octets are needed and enough. Or the
+  digits behind the last "-" go on: then the codes that fit are tried, shortest first, as long as the characters that
+  they stand for are allowed.
 * A U-label lacks at most an `ending`; all else that is wrong stays wrong.
 
 A search that takes too long is a `LimitExceededError`; nothing is decided by a guess.
@@ -23,17 +25,16 @@ A search that takes too long is a `LimitExceededError`; nothing is decided by a 
 **A departure.** Punycode is not monotonic: one more character can shorten the encoded label by an octet, as a delta is
 spelled in a base that depends on the one before. So whether a U-label of 64 octets can still become one of 63 is a
 search without a bound. A label of an ``idn-hostname`` that exceeds the limit in the middle is therefore refused even if
-its end brings it back; in 120,000 random labels it happened twice that an end would.
+its end brings it back (in 120,000 random labels there were two that one more character shortens), and so is one that
+needs an end if neither its `ending` nor "a" nor a neighbour of its characters fits.
 
-**Cost.** States of ordinary host names take some 20 us, those within "xn--" ten times that. Labels with characters
-beyond ASCII take milliseconds a state, and every text is a state of its own: good for reading names and for following
-a model, too slow for computing the masks of a large vocabulary.
+**Cost.** A row of an ordinary host name takes tens of microseconds, within "xn--" hundreds, milliseconds where that
+label is nearly full. With characters beyond ASCII it takes milliseconds and every text is a state of its own: good for
+judging names and for following one, too slow for the masks of a large vocabulary.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
@@ -53,6 +54,7 @@ from outlines_core.json_schema.idna_rules import (
     may_follow,
     u_label,
 )
+from outlines_core.json_schema.punycode import DIGITS, deltas_of, fillings, letters_needed
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 
 __all__ = ["HostNames"]
@@ -60,10 +62,11 @@ __all__ = ["HostNames"]
 _LABEL: Final = 63
 _NAME: Final = 253
 _PREFIX: Final = "xn--"
-_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
-_LDH: Final = _LETTERS + "ABCDEFGHIJKLMNOPQRSTUVWXYZ-"
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_DIGITS: Final = "0123456789"
 _DOTS: Final = ".\u3002\uff0e\uff61"
-_ROOM: Final = 8  # octets that complete any label in "xn--"
+_ROOM: Final = 6  # octets that complete any label in "xn--"
+_BEYOND: Final = 8  # octets that the first character beyond ASCII adds to a label: "xn--", "-" and three digits
 
 
 class _Place(NamedTuple):
@@ -146,8 +149,13 @@ class HostNames:
         if row is None:
             self._steps = 0
             row = np.zeros(256, dtype=np.int32)
-            for byte, target in self._targets(self._places[state - 2]):
-                row[byte] = target
+            place = self._places[state - 2]
+            if place.tail:
+                self._fill_continuation(place, row)
+            elif self._idn:
+                self._fill_unicode(place, row)
+            else:
+                self._fill_ascii(place, row)
             row.flags.writeable = False
             self._rows[state] = row
         return row
@@ -194,29 +202,32 @@ class HostNames:
             known = self._ids[place] = self.n_states - 1
         return known
 
-    def _targets(self, place: _Place) -> Iterator[tuple[int, int]]:
-        """The live transitions."""
-        if place.tail:
-            for byte in range(0x80, 0xC0):
-                if target := self._within(place, place.tail + bytes((byte,))):
-                    yield byte, target
-            return
-        shared = -1
-        for char in _LDH:
-            if char in _LETTERS[1:] and shared >= 0:
-                target = shared  # as after "a"
-            else:
-                target = self._after(place, char)
-                if char == "a" and not self._idn and place.label and not _may_be_a_label(place.label):
-                    shared = target
-            if target:
-                yield ord(char), target
-        if target := self._after(place, "."):
-            yield ord("."), target
-        if self._idn:
-            for byte in range(0xC2, 0xF5):
-                if target := self._within(place, bytes((byte,))):
-                    yield byte, target
+    def _fill_ascii(self, place: _Place, row: NDArray[np.int32]) -> None:
+        """Transitions of a ``hostname``: letters that lead to the same place are computed once."""
+        label = place.label
+        alike = _DIGITS + _LETTERS if label else _LETTERS
+        if not _may_be_a_label(label):
+            row[_codes(alike)] = self._after(place, "a")
+        elif label:
+            for char in alike:
+                row[ord(char)] = self._after(place, char)
+        else:
+            row[_codes(_LETTERS)] = self._after(place, "a")
+            row[_codes(_DIGITS)] = self._after(place, "0")
+            row[ord("x")] = self._after(place, "x")
+        row[ord("A") : ord("Z") + 1] = row[ord("a") : ord("z") + 1]
+        for char in "-.":
+            row[ord(char)] = self._after(place, char)
+
+    def _fill_unicode(self, place: _Place, row: NDArray[np.int32]) -> None:
+        for char in _LETTERS + _LETTERS.upper() + _DIGITS + "-.":
+            row[ord(char)] = self._after(place, char)
+        for byte in range(0xC2, 0xF5):
+            row[byte] = self._within(place, bytes((byte,)))
+
+    def _fill_continuation(self, place: _Place, row: NDArray[np.int32]) -> None:
+        for byte in range(0x80, 0xC0):
+            row[byte] = self._within(place, place.tail + bytes((byte,)))
 
     def _within(self, place: _Place, tail: bytes) -> int:
         """The state after the bytes `tail` of a character."""
@@ -259,12 +270,14 @@ class HostNames:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def _rest(self, place: _Place, *, quick: bool) -> bytes | None:
-        """A text that ends the name well, b"" if it may end here; None: there is none.  `quick`: that it is not None."""
+        """A text that ends the name well, b"" if it may end here; None: there is none.
+
+        `quick`: what is not None need not be right.
+        """
         if not place.tail:
             rest = self._completion(place, quick=quick)
             return None if rest is None else rest.encode()
-        used, seen, label, _ = place
-        limit = min(_LABEL, _NAME - used)
+        label, limit = place.label, min(_LABEL, _NAME - place.used)
         last = max(label, default="")
         grows = not label or self._may_grow(place, limit)
         for char in _characters(place.tail):
@@ -286,7 +299,7 @@ class HostNames:
         label = place.label
         if label[2:4] == "--" or label[-1] == "\u00b7" or not all(map(is_allowed, label)):
             return False
-        return (len(label) + _ROOM if label.isascii() else _octets(label) + 1) <= limit
+        return (len(label) + _BEYOND if label.isascii() else _octets(label) + 1) <= limit
 
     def _completion(self, place: _Place, *, quick: bool) -> str | None:
         used, seen, label, _ = place
@@ -301,7 +314,7 @@ class HostNames:
         if label[0] == "-" or (seen & RTL and label[0].isdigit()):
             return None
         if label[:4].lower() == _PREFIX:
-            return "" if quick and room >= _ROOM else self._a_label_completion(place, room)
+            return "" if quick and room >= _ROOM else self._a_label_completion(place, room, quick=quick)
         return "" if label[-1] != "-" else "a" if room else None
 
     def _count(self) -> None:
@@ -320,20 +333,34 @@ class HostNames:
             return False
         return _octets(label) <= min(_LABEL, _NAME - place.used)
 
-    def _a_label_completion(self, place: _Place, room: int) -> str | None:
+    def _a_label_completion(self, place: _Place, room: int, *, quick: bool) -> str | None:
         label = place.label
         if self._fits(place, label):
             return ""
         basic = label[4:].lower()
-        for rest in sorted(_fillings(basic), key=len):
-            if len(rest) <= room and self._fits(place, label + rest):
-                return rest
-        for length in range(1, min(room, _ROOM - 1) + 1):
-            for chars in itertools.product(_LETTERS + "-", repeat=length):
-                rest = "".join(chars)
+        n_letters = letters_needed(basic, place.seen)
+        if n_letters is not None and 3 + n_letters <= room:
+            if quick:
+                return ""
+            return next(rest for rest in fillings(basic, n_letters) if self._fits(place, label + rest))
+        deltas = deltas_of(basic)
+        codes = [] if deltas is None else [("", deltas)]
+        for left in range(room - 1, -1, -1):
+            longer = []
+            for rest, before in codes:
                 self._count()
-                if self._fits(place, label + rest):
-                    return rest
+                for digit, char in enumerate(DIGITS):
+                    after = before.read(digit)
+                    if after is None or after.least_digits > left:
+                        continue
+                    if after.is_complete:
+                        self._count()
+                        traits = u_label(after.text)
+                        if traits is not None and compatible(place.seen, traits):
+                            return rest + char
+                    if left:
+                        longer.append((rest + char, after))
+            codes = longer
         return None
 
     def _unicode_completion(self, place: _Place) -> str | None:
@@ -341,36 +368,20 @@ class HostNames:
         rest = ending(label, place.seen)
         if rest is None:
             return None
-        if _octets_at_most(label + rest) <= limit or _octets(label + rest) <= limit:
+        if _octets_at_most(label + rest) <= limit:
             return rest
-        if not rest or _octets(label) > limit:
+        if _octets(label) > limit:
             return None
+        if all(_octets(label + rest[:end]) <= limit for end in range(1, len(rest) + 1)):
+            return rest
         near = sorted({chr(ord(char) + k) for char in label for k in (-1, 0, 1)})
-        for other in (*_LETTERS, *near):
-            if self._fits(place, label + other):
-                return other
-        raise LimitExceededError(
-            f"whether this host name can be completed within {limit} octets cannot be decided",
-            given=_octets(label + rest),
-            limit=limit,
-        )
+        return next((other for other in ("a", *near) if self._fits(place, label + other)), None)
+
+
+@cache
+def _codes(chars: str) -> list[int]:
+    return list(chars.encode())
 
 
 def _may_be_a_label(label: str) -> bool:
     return _PREFIX.startswith(label[:4].lower())
-
-
-def _fillings(basic: str) -> Iterator[str]:
-    """Endings of a label in "xn--" that take `basic` as its ASCII part and insert letters where it needs them."""
-    for extra in ("", "a"):
-        ascii_part = basic + extra
-        size = len(ascii_part)
-        for n in (1, 2, 3):
-            for spots in itertools.combinations(dict.fromkeys((0, 1, 2, 3, size)), n):
-                for letters in ("\u00df", "\u00e0"):
-                    chars = list(ascii_part)
-                    for spot in sorted(spots, reverse=True):
-                        chars.insert(spot, letters)
-                    encoded = "".join(chars).encode("punycode").decode()
-                    if encoded.startswith(basic):
-                        yield encoded[len(basic) :]

@@ -233,12 +233,13 @@ def _items(reader: Reader, node: SchemaNode, value: Any) -> None:
     if not isinstance(value, list):
         node.items = reader.child(value, node, "items")
         return
-    if not reader.base.dialect.item_lists or "prefixItems" in reader.schema:
+    dialect = reader.base.dialect
+    if not dialect.item_lists or ("prefixItems" in reader.schema and "prefixItems" in dialect.keywords):
         raise reader.fault(
             node, "items", '"items" must be a schema, not an array (lists of schemas are "prefixItems" from 2020-12)'
         )
     node.prefix_items = _children(reader, node, "items", value)
-    if "additionalItems" in reader.schema:
+    if "additionalItems" in reader.schema and "additionalItems" in dialect.keywords:
         node.items = reader.child(reader.schema["additionalItems"], node, "additionalItems")
 
 

@@ -133,9 +133,13 @@ class Lexemes:
 
     def has_strings_of(self, formulas: Formulas, f: Formula, n: int) -> bool:
         """Do `n` different strings satisfy `f`?"""
-        quick = _quick_strings(formulas, f)
-        if quick is not None and n == 1:
-            return quick
+        if n == 1 and self.alphabet is None:
+            quick = _quick_strings(formulas, f)
+            if quick is not None:
+                return quick
+            texts = self.listed(formulas, f)
+            if texts is not None:
+                return bool(texts)
         tests, cubes = self.tests_and_cubes(formulas, f)
         return self.has_strings(tests, cubes, frozenset(), n)
 
@@ -149,6 +153,20 @@ class Lexemes:
             return False
         recognizer = self.strings(tests, cubes)
         return bool(recognizer.start) and (n == 1 or len(recognizer.distinct(n)) >= n)
+
+    def listed(self, formulas: Formulas, f: Formula) -> list[str] | None:
+        """The strings that satisfy `f`, if it lists all that could; else None."""
+        found: dict[str, None] = {}
+        for cube in formulas.cubes(f):
+            lists = [p[1] for a, v in cube.items() if v and (p := formulas.payload(a))[0] == "str"]
+            if not lists:
+                return None
+            found.update(dict.fromkeys(min(lists, key=len)))
+        return [
+            text
+            for text in found
+            if formulas.holds(f, lambda a: self.string_passes(formulas.payload(a), text))  # noqa: B023
+        ]
 
     def some_strings(self, formulas: Formulas, f: Formula, n: int) -> list[str]:
         """Up to `n` different strings that satisfy `f`."""
@@ -181,6 +199,5 @@ def _quick_strings(formulas: Formulas, f: Formula) -> bool | None:
         test = formulas.payload(f)
         if test[0] == "len":
             return test[2] is None or test[1] <= test[2]
-        if test[0] == "fmt" and test[2] == 0:
-            return True
+        return True if test[0] == "str" or (test[0] == "fmt" and test[2] == 0) else None
     return None

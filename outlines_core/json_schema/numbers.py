@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import islice
 from math import lcm
 from typing import Any, Final, TypeAlias
@@ -43,6 +44,7 @@ _MAX_LATTICES: Final = 24
 _SPAN: Final = 4 * 10**17
 _BYTE_ORDER: Final = b"0123456789.-eE+"
 _KERNELS: Final = vars(kernel)
+_interpreted = cache(kernel.interpreted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class OneOf:
 NumberTest: TypeAlias = Integer | Range | MultipleOf | OneOf
 _Decimal: TypeAlias = tuple[int, str]
 """(E, N): the number ``0.N × 10^E``; N starts and ends with a nonzero digit. Ordered by magnitude."""
+_Point: TypeAlias = tuple[int, _Decimal]
+"""(side, decimal); side 0 is positive, 1 negative."""
+_ZERO: Final = 2
+_ORIGIN: Final = (_ZERO, (0, ""))
 
 
 def _decimal(value: Fraction, max_digits: int) -> _Decimal | None:
@@ -112,15 +118,20 @@ class _Line:
         self._cut(tests, cubes)
         self._pack()
 
-    def _constant(self, value: Fraction, what: str) -> _Decimal:
+    def _point(self, value: Fraction, what: str = "") -> _Point | None:
+        """Side and decimal notation of a constant; if it cannot be written, None or, for `what` needs it, an error."""
+        if not value:
+            return _ORIGIN
         found = _decimal(abs(value), 2 * self.digits + self.extent)
-        if found is not None and self.fits(*found):
-            return found
-        number_digits = len(found[1]) if found is not None else max(value.numerator, value.denominator).bit_length()
+        if found is not None and len(found[1]) <= self.cap(found[0]):
+            return (1 if value < 0 else 0), found
+        if not what:
+            return None
+        size = max(value.numerator.bit_length(), value.denominator.bit_length())
         raise LimitExceededError(
             f"{what} {_shown(value)} cannot be written as a number of at most {self.digits} digits "
             f"(Limits.number_digits) and an exponent within {self.extent}",
-            given=number_digits,
+            given=size * 3 // 10 + 1 if found is None else len(found[1]),
             limit=self.digits,
         )
 
@@ -129,9 +140,6 @@ class _Line:
         if e > self.digits + self.extent:
             return 0
         return self.digits if e > -self.extent else max(0, self.digits - 1 + e + self.extent)
-
-    def fits(self, e: int, number: str) -> bool:
-        return len(number) <= self.cap(e)
 
     # -- lattices ---------------------------------------------------------------------------------------------------
 
@@ -145,7 +153,7 @@ class _Line:
             elif isinstance(test, MultipleOf):
                 if test.divisor <= 0:
                     raise ValueError(f"a divisor must be positive, got {test.divisor}")
-                e, number = self._constant(test.divisor, "the divisor")
+                _, (e, number) = self._point(test.divisor, "the divisor") or _ORIGIN
                 lattice = (int(number), e - len(number))
             else:
                 continue
@@ -175,41 +183,37 @@ class _Line:
 
     def _cut(self, tests: tuple[NumberTest, ...], cubes: tuple[tuple[int, int], ...]) -> None:
         """Find the pieces of the line, from -infinity on, and the class of each."""
-        keys: dict[Fraction, tuple[int, _Decimal]] = {}
-        for test in tests:
+        sides: list[set[_Decimal]] = [set(), set()]
+        bounds: dict[int, list[_Point | None]] = {}
+        members: dict[int, list[_Point]] = {}
+        for j, test in enumerate(tests):
             if isinstance(test, Range):
-                for bound in (test.low, test.high):
-                    if bound and bound not in keys:
-                        keys[bound] = (1 if bound > 0 else -1, self._constant(bound, "the bound"))
+                bounds[j] = [None if x is None else self._point(x, "the bound") for x in (test.low, test.high)]
+                members[j] = [point for point in bounds[j] if point is not None]
             elif isinstance(test, OneOf):
-                for value in test.values:
-                    if value and value not in keys:
-                        found = _decimal(abs(value), 2 * self.digits + self.extent)
-                        if found is not None and self.fits(*found):
-                            keys[value] = (1 if value > 0 else -1, found)
-        sides: list[list[tuple[_Decimal, Fraction]]] = [[], []]
-        for value, (sign, decimal) in keys.items():
-            sides[sign < 0].append((decimal, value))
-        for side in sides:
-            side.sort()
-        n_negative = len(sides[1])
-        place = {value: n_negative + 1 + i for i, (_, value) in enumerate(sides[0])}
-        place.update((value, n_negative - 1 - i) for i, (_, value) in enumerate(sides[1]))
-        place[Fraction(0)] = n_negative
+                members[j] = [point for point in map(self._point, test.values) if point is not None]
+            for side, decimal in members.get(j, ()):
+                if side != _ZERO:
+                    sides[side].add(decimal)
+        along = [sorted(side) for side in sides]
+        n_negative = len(along[1])
+        place: dict[_Point, int] = {(0, decimal): n_negative + 1 + i for i, decimal in enumerate(along[0])}
+        place.update(((1, decimal), n_negative - 1 - i) for i, decimal in enumerate(along[1]))
+        place[_ORIGIN] = n_negative
         n_pieces = 2 * len(place) + 1  # gap, point, gap, ..., gap
         changes = [0] * (n_pieces + 1)
         for j, test in enumerate(tests):
             if isinstance(test, Range):
-                first = 0 if test.low is None else 2 * place[test.low] + 1 + test.low_open
-                last = n_pieces - 1 if test.high is None else 2 * place[test.high] + 1 - test.high_open
+                low, high = bounds[j]
+                first = 0 if low is None else 2 * place[low] + 1 + test.low_open
+                last = n_pieces - 1 if high is None else 2 * place[high] + 1 - test.high_open
                 if first <= last:
                     changes[first] ^= 1 << j
                     changes[last + 1] ^= 1 << j
             elif isinstance(test, OneOf):
-                for value in test.values:
-                    if value in place:
-                        changes[2 * place[value] + 1] ^= 1 << j
-                        changes[2 * place[value] + 2] ^= 1 << j
+                for point in members[j]:
+                    changes[2 * place[point] + 1] ^= 1 << j
+                    changes[2 * place[point] + 2] ^= 1 << j
         pieces, bits = [], 0
         self.goals: list[list[tuple[int, int, int, int]]] = []
         self.base_bits: list[int] = []
@@ -221,12 +225,12 @@ class _Line:
         self.zero_class = pieces[zero]
         self.consts: list[list[_Decimal]] = []
         self.region: list[list[int]] = []
-        for side, along in zip(sides, (pieces[zero + 1 :], pieces[zero - 1 :: -1]), strict=True):
-            kept, region = [], [along[0]]
-            for i, (decimal, _) in enumerate(side):
-                if not along[2 * i] == along[2 * i + 1] == along[2 * i + 2]:
+        for decimals, outward in zip(along, (pieces[zero + 1 :], pieces[zero - 1 :: -1]), strict=True):
+            kept, region = [], outward[:1]
+            for i, decimal in enumerate(decimals):
+                if not outward[2 * i] == outward[2 * i + 1] == outward[2 * i + 2]:
                     kept.append(decimal)
-                    region += along[2 * i + 1 : 2 * i + 3]
+                    region += outward[2 * i + 1 : 2 * i + 3]
             self.consts.append(kept)
             self.region.append(region)
 
@@ -340,12 +344,12 @@ class NumberRecognizer:
     ) -> None:
         self.limits = limits
         self._line = line = _Line(tests, cubes, limits, _extent)
-        self._kernels = kernel.interpreted() if line.is_big else _KERNELS
+        self._kernels = _interpreted() if line.is_big else _KERNELS
         self._fill_row = self._kernels["fill_row"]
         self._problem = line.problem
         self._states = self._zeros(64)
         self._table = np.zeros(128, dtype=np.int64)
-        self._room = 64 - kernel.SYMBOLS - 1
+        self._room = 64 - kernel.SYMBOLS - 3
         self._outcomes: dict[tuple[int, int], int] = {}
         self._states[0, 0], self._states[1, kernel.PHASE] = 2, -1
         self._states[2, kernel.KLASS] = -1
@@ -398,7 +402,7 @@ class NumberRecognizer:
         states[: self._states.shape[0]] = self._states
         self._kernels["rehash"](states, table)
         self._states, self._table = states, table
-        self._room = min(capacity - kernel.SYMBOLS - 1, max(n, self.limits.max_states))
+        self._room = min(capacity - kernel.SYMBOLS - 3, max(n, self.limits.max_states))
 
     def outcome(self, state: int) -> int:
         """The outcome of the number that ends at `state`; -1 if none does or it is not good."""
@@ -464,17 +468,29 @@ class NumberRecognizer:
                 if p[-1] != "0" and self._is_good(side, p, first):
                     yield _spell(side, p, first, line.digits, line.extent)
                 for d in "0123456789" if len(p) < line.cap(first) else "":
-                    if self._exists(side, p + d, first, first):
+                    if self._exists(side, p + d, first, first, longer=d == "0"):
                         queue.append((side, p + d))
 
-    def _exists(self, side: int, p: str, first: int, last: int) -> bool:
-        """Is there a good N that starts with `p`, at one of these exponents?"""
-        strings, states, t = self._line.strings[side], self._states, self.n_states + 1
-        offset = len(self._line.strings[0]) if side else 0
-        number = p.rstrip("0")
-        low = bisect_left(strings, number if number == p else p)
-        if number != p and 
+    def _exists(self, side: int, p: str, first: int, last: int, *, longer: bool = False) -> bool:
+        """Is there a good N that starts with `p` (`longer`: and is not `p`), at one of these exponents?"""
+        states, t, number = self._states, self.n_states + 1, p.rstrip("0")  # the kernels' scratch row
+        states[t, kernel.PHASE] = kernel.LONGER if longer else 0
+        states[t, kernel.SIDE], states[t, kernel.LENGTH], states[t, kernel.ZEROS] = side, len(p), len(p) - len(number)
+        states[t, kernel.LOW], states[t, kernel.HIGH] = self._place(side, p)
+        states[t, kernel.RESIDUE] = int(number) % self._line.modulus
         return bool(self._kernels["exists"](self._problem, states, t, self._line.cap(first), first, last))
+
+    def _place(self, side: int, p: str) -> tuple[int, int]:
+        """The strings that start with `p` (zeros behind them), as rows of the kernels' `strings`."""
+        strings, offset = self._line.strings[side], len(self._line.strings[0]) * side
+        low = bisect_left(strings, p.rstrip("0"))
+        return offset + low, offset + bisect_left(strings, p + ":", low)
+
+    def _is_good(self, side: int, number: str, e: int) -> bool:
+        low, high = self._place(side, number)
+        klass = int(self._kernels["value_class"](self._problem, side, low, high, len(number), e))
+        n, shift = int(number), e - len(number)
+        return self._ends_well(klass, [shift >= r and n * 10 ** (shift - r) % p == 0 for p, r in self._line.lattices])
 
     def _ends_well(self, klass: int, passed: list[bool]) -> bool:
         bits = sum(1 << i for i, yes in enumerate(passed) if yes)

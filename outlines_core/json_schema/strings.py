@@ -24,16 +24,15 @@ is WTF-8 (S. Sapin, *The WTF-8 encoding*).
     >>> tests = (Matches(search(parse("^a+b?$", dialect="ecma"))), Length(0, 3))
     >>> recognizer = StringRecognizer(tests, ((0b11, 0b11),))
     >>> recognizer.distinct(9)
-    [b'a', b'ab', b'aa', b'aab', b'aaa']
+    [b'a', b'aa', b'ab', b'aaa', b'aab']
     >>> state = recognizer.run(b"aaa")
-    >>> recognizer.outcome(state), recognizer.row(state).any()
+    >>> recognizer.outcome(state), bool(recognizer.row(state).any())
     (3, False)
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import chain
@@ -43,19 +42,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError
+from outlines_core.json_schema.string_patterns import Layout, Program, pattern_program
+from outlines_core.kernels import string_tables
 from outlines_core.kernels import strings as kernel
 from outlines_core.limits import DEFAULT_LIMITS, Limits
-from outlines_core.regex.ast import CharSet, Literal, Node, Repeat
+from outlines_core.regex.ast import Node
 from outlines_core.regex.look_dfa import LookDfa
-from outlines_core.regex.nfa import ANY, ByteNfa, build_nfa
-from outlines_core.regex.simplify import simplify
 
 __all__ = ["Length", "Matches", "OneOf", "StringRecognizer", "StringTest"]
 
 _MAX_SEARCH: Final = 200_000
-_CACHED: Final = 512
-_CACHED_STATES: Final = 4096
-_LOW: Final = (0xDC00, 0xDFFF)
 _BYTES: Final = (*range(0x61, 0x7B), *range(0x30, 0x3A), *range(0x41, 0x5B), *range(0x20, 0x7F), *range(256))
 _PREFERRED: Final = tuple(dict.fromkeys(_BYTES))  # printable ones first
 
@@ -85,102 +81,6 @@ class OneOf:
 StringTest: TypeAlias = Matches | Length | OneOf
 
 
-def _positions() -> NDArray[np.int32]:
-    """The automaton of WTF-8: `kernels.strings` says what its states are."""
-    table = np.zeros((kernel.POSITIONS, 256), dtype=np.int32)
-    for begin, surrogate in ((1, 9), (2, 11)):
-        leads = ((0x00, 0x7F, 1), (0xC2, 0xDF, 3), (0xE0, 0xE0, 6), (0xE1, 0xEC, 4), (0xED, 0xED, surrogate))
-        for low, high, target in (*leads, (0xEE, 0xEF, 4), (0xF0, 0xF0, 7), (0xF1, 0xF3, 5), (0xF4, 0xF4, 8)):
-            table[begin, low : high + 1] = target
-    within = ((3, 0x80, 0xBF, 1), (4, 0x80, 0xBF, 3), (5, 0x80, 0xBF, 4), (6, 0xA0, 0xBF, 3), (7, 0x90, 0xBF, 4))
-    surrogates = ((9, 0x80, 0x9F, 3), (9, 0xA0, 0xAF, 10), (9, 0xB0, 0xBF, 3), (10, 0x80, 0xBF, 2))
-    after_high = ((11, 0x80, 0x9F, 3), (11, 0xA0, 0xAF, 10))
-    for state, low, high, target in (*within, (8, 0x80, 0x8F, 4), *surrogates, *after_high):
-        table[state, low : high + 1] = target
-    return table
-
-
-_POSITIONS = _positions()
-_IS_HEAD = (np.arange(256) & 0xC0) != 0x80
-_VALID = _POSITIONS.any(axis=0)
-_BYTE_CLASS: NDArray[np.int32] = np.unique(_POSITIONS, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int32)
-
-
-class _Program:
-    """What recognizers need of a pattern, made once."""
-
-    def __init__(self, node: Node, limits: Limits) -> None:
-        self.source = node  # keeps the identity that `_programs` knows it by
-        node = simplify(node)
-        self.length: Length | None = None
-        if isinstance(node, Repeat) and isinstance(node.item, CharSet) and node.item.ranges == ANY:
-            self.length = Length(node.min, node.max)
-            return
-        self.nfa = nfa = build_nfa(node, limits, surrogates=True)
-        if nfa.looks:
-            self.only_low = any(_only_low(letter) for letter in nfa.letters)
-            return
-        self.only_low = _needs_low(node)
-        self.arrays = prog = np.zeros((nfa.n_states, kernel.N_SIZE), dtype=np.int32)
-        for column, values in enumerate((nfa.kind, nfa.a, nfa.b, nfa.useful)):
-            prog[:, column] = values
-        heads = np.zeros(nfa.n_classes, dtype=np.bool_)
-        heads[nfa.byte_class[_IS_HEAD]] = True
-        is_char = nfa.kind == 0
-        prog[is_char, 7] = (nfa.dag[:, heads] != 0).any(axis=1)[nfa.a[is_char]]
-        if nfa.any_root:
-            self._mark_everything(nfa, prog)
-        kernel.spans(prog, nfa.targets)
-
-    @staticmethod
-    def _mark_everything(nfa: ByteNfa, prog: NDArray[np.int32]) -> None:
-        """Where any character leads back to a choice between itself and the end, everything that follows matches."""
-        for node in np.flatnonzero((nfa.kind == 0) & (nfa.a == nfa.any_root)).tolist():
-            after = int(nfa.b[node])
-            if nfa.kind[after] == 1:
-                choices = nfa.targets[nfa.a[after] : nfa.b[after]]
-                prog[node, 4] = node in choices and bool((nfa.kind[choices] == 2).any())
-
-
-def _only_low(ranges: Sequence[tuple[int, int]]) -> bool:
-    return bool(ranges) and ranges[0][0] >= _LOW[0] and ranges[-1][1] <= _LOW[1]
-
-
-def _needs_low(node: Node) -> bool:
-    """Is there a place for low surrogates only?  Behind a high one no text comes through there."""
-    stack = [node]
-    while stack:
-        at = stack.pop()
-        match at:
-            case CharSet(ranges):
-                if _only_low(ranges):
-                    return True
-            case Literal(text):
-                if not text.isascii() and any(_LOW[0] <= ord(char) <= _LOW[1] for char in text):
-                    return True
-            case _:
-                stack.extend(getattr(at, "items", ()))
-                if (item := getattr(at, "item", None)) is not None:
-                    stack.append(item)
-    return False
-
-
-_programs: dict[tuple[int, Limits], _Program] = {}
-
-
-def _program(node: Node, limits: Limits) -> _Program:
-    """The program of a pattern, remembered by the identity of the AST: readers keep those of equal patterns."""
-    key = (id(node), limits)
-    known = _programs.get(key)
-    if known is None:
-        known = _Program(node, limits)
-        if known.length is not None or known.nfa.n_states <= _CACHED_STATES:
-            if len(_programs) >= _CACHED:
-                _programs.clear()
-            _programs[key] = known
-    return known
-
-
 class StringRecognizer:
     """The lazy automaton of some tests on a string and a goal on their outcomes.
 
@@ -205,70 +105,50 @@ class StringRecognizer:
         alphabet: NDArray[np.bool_] | None = None,
     ) -> None:
         self.tests, self.limits = tests, limits
-        self._alphabet = alphabet
-        programs: list[_Program] = []
+        self._programs: list[Program] = []
         rows: list[tuple[int, int, int]] = []
-        top = 0
         listed: list[int] = []
         for number, test in enumerate(tests):
-            length = test if isinstance(test, Length) else None
-            if isinstance(test, Matches):
-                program = _program(test.node, limits)
-                length = program.length
-                if length is None:
-                    if program not in programs:
-                        programs.append(program)
-                    rows.append((kernel.MATCHES, programs.index(program), 0))
-            elif isinstance(test, OneOf):
+            if isinstance(test, OneOf):
                 listed.append(number)
                 rows.append((kernel.ONE_OF, number, 0))
-            if length is not None:
-                low = length.low
-                high = kernel.INF if length.high is None else min(length.high, kernel.INF)
-                if low >= kernel.INF:
-                    raise LimitExceededError(
-                        f"a string of at least {low:,} characters is too long", given=low, limit=kernel.INF - 1
-                    )
-                rows.append((kernel.LENGTH, low, high))
-                top = max(top, low if high == kernel.INF else high + 1)
+            elif isinstance(test, Length):
+                rows.append(_length_row(test.low, test.high))
+            else:
+                rows.append(self._pattern_row(pattern_program(test.node, limits)))
         self._rows = rows
         self._witness: dict[int, bytes] = {}
-        self._allocate(programs, _goal(cubes, rows), top)
-        self._listed(listed)
-        start = np.array([1, 0, 1 if listed else 0, *self._parts_at_start(programs)], dtype=np.int64)
+        self._bounds = sorted({n for kind, low, high in rows if kind == kernel.LENGTH for n in (low, high + 1)})
+        self._allocate(Layout(self._programs, alphabet), _goal(cubes, rows))
+        self._list_values(listed)
+        start = np.array([1, 0, 1 if listed else 0, *self._parts_at_start()], dtype=np.int64)
         if listed:
             self._grade(start)
+        near = self._fixed[0][:, kernel.N_NEAR]
+        self._farthest = int(near[near < kernel.INF].max(initial=0))
+        # everything is wanted: then life is a matter of the characters to go
+        all_wanted = len(cubes) == 1 and cubes[0][0] == cubes[0][1]
+        self._is_one_pattern = self._layout.is_exact and all_wanted and not self._looks
         self.start = self._ask(kernel.enter, start)
+
+    def _pattern_row(self, program: Program) -> tuple[int, int, int]:
+        if program.length is not None:
+            return _length_row(*program.length)
+        if program not in self._programs:
+            self._programs.append(program)
+        return kernel.MATCHES, self._programs.index(program), 0
 
     # -- tables -----------------------------------------------------------------------------------------------------
 
-    def _allocate(self, programs: list[_Program], cubes: list[int], top: int) -> None:
-        byte_class = _BYTE_CLASS
-        for program in programs:
-            joined = byte_class * 256 + program.nfa.byte_class
-            byte_class = np.unique(joined, return_inverse=True)[1].reshape(-1).astype(np.int32)
-        first = np.unique(byte_class, return_index=True)[1] if programs else _FIRST_BYTES
-        n_classes = len(first)
-        steps = np.zeros((kernel.SIZES + 1, n_classes), dtype=np.int32)
-        steps[: kernel.POSITIONS] = _POSITIONS[:, first]
-        steps[kernel.HEADS] = _IS_HEAD[first]
-        class_of = byte_class
-        self._exact = not any(program.only_low for program in programs)
-        if self._alphabet is not None:
-            class_of = np.where(self._alphabet, byte_class, -1).astype(np.int32)
-            self._exact &= bool(self._alphabet[_VALID].all())
-        steps[kernel.SIZES] = np.bincount(class_of[class_of >= 0], minlength=n_classes)
-        steps[: kernel.POSITIONS, steps[kernel.SIZES] == 0] = 0
-        self._first = first
+    def _allocate(self, layout: Layout, cubes: list[int]) -> None:
+        self._layout = layout
         self._looks: list[tuple[LookDfa, dict[int, int]]] = []
         self._owed: dict[int, tuple[int, int]] = {}
+        goal = np.array([*layout.class_of.tolist(), kernel.GOAL_END + 1 + len(cubes), *cubes], dtype=np.int32)
+        no_trie = np.zeros((2, kernel.T_SIZE), dtype=np.int32)
+        self._fixed = (layout.prog, layout.targets, layout.dag, goal, layout.steps, no_trie)
 
-        plain = [program for program in programs if not program.nfa.looks]
-        self._entries, prog, targets, dag = _joined(plain, first)
-        goal = np.array([*class_of.tolist(), kernel.GOAL_END + 1 + len(cubes), *cubes], dtype=np.int32)
-        self._fixed = (prog, targets, dag, goal, steps, np.zeros((2, kernel.T_SIZE), dtype=np.int32))
-
-        n_slots, n_nodes = len(programs), len(prog)
+        n_slots, n_nodes, n_classes = len(self._programs), len(layout.prog), len(layout.first)
         capacity = 32 if n_slots else 2
         info = np.zeros((capacity, kernel.D_SIZE + n_classes), dtype=np.int64)
         info[1, kernel.D_SIZE :] = info[1, kernel.D_ACCEPT] = info[1, kernel.D_SURE] = 1
@@ -278,21 +158,21 @@ class StringRecognizer:
         states = np.zeros((64, kernel.P_SIZE + 3 + n_slots), dtype=np.int64)
         self._product = (states, np.full(128, -1, dtype=np.int32), np.zeros((600, 4), dtype=np.int64))
         self._scratch = (
-            np.zeros((2, n_nodes + len(targets) + 1), dtype=np.int32),
+            np.zeros((2, n_nodes + len(layout.targets) + 1), dtype=np.int32),
             np.zeros(2 * n_nodes + 16, dtype=np.int64),
             np.zeros((4, n_classes + 256 + n_slots), dtype=np.int64),
         )
         self._meta = meta = np.zeros(kernel.META_SIZE, dtype=np.int64)
         meta[kernel.M_N_PARTS] = meta[kernel.M_N_STATES] = 2
         meta[kernel.M_BUDGET] = min(_MAX_SEARCH, self.limits.max_states)
-        meta[kernel.M_EXACT] = self._exact
-        meta[kernel.M_TOP] = top
+        meta[kernel.M_EXACT] = layout.is_exact
+        meta[kernel.M_TOP] = max((bound for bound in self._bounds if bound <= kernel.INF), default=0)
 
-    def _parts_at_start(self, programs: list[_Program]) -> list[int]:
+    def _parts_at_start(self) -> list[int]:
         """The states of all patterns before the first byte."""
         starts: list[int] = []
-        entries = iter(self._entries)
-        for program in programs:
+        entries = iter(self._layout.entries)
+        for program in self._programs:
             if program.nfa.looks:
                 dfa = LookDfa(program.nfa, self.limits)
                 self._looks.append((dfa, {0: 0, dfa.universe: 1}))
@@ -304,7 +184,7 @@ class StringRecognizer:
                 starts.append(part)
         return starts
 
-    def _listed(self, numbers: list[int]) -> None:
+    def _list_values(self, numbers: list[int]) -> None:
         """Build the trie of all listed values."""
         if not numbers:
             return
@@ -318,7 +198,7 @@ class StringRecognizer:
         data = np.frombuffer(bytearray().join(ordered), dtype=np.uint8)  # writable, as the kernels know arrays
         ends = np.cumsum(np.fromiter(map(len, ordered), dtype=np.int64, count=len(ordered)))
         trie = np.zeros((len(data) + 3, kernel.T_SIZE), dtype=np.int32)
-        trie = trie[: kernel.build_trie(data, ends, trie) + 1]
+        trie = trie[: string_tables.build_trie(data, ends, trie) + 1]
         listing = [tests_of[value] for value in ordered]
         before = np.zeros(len(ordered) + 1, dtype=np.int32)
         before[1:] = np.cumsum(np.fromiter(map(len, listing), dtype=np.int32, count=len(listing)))
@@ -418,7 +298,7 @@ class StringRecognizer:
     def _fill_look(self, part: int) -> None:
         look, state = self._owed[part]
         dfa = self._looks[look][0]
-        targets = dfa.row(state)[dfa.byte_class[self._first]].tolist()
+        targets = dfa.row(state)[dfa.byte_class[self._layout.first]].tolist()
         row = [self._look_part(look, target) for target in targets]
         self._parts[0][part, kernel.D_SIZE :] = row
         self._parts[0][part, kernel.D_FILLED] = 1
@@ -501,6 +381,31 @@ class StringRecognizer:
                     heappush(queue, (length + self._need(target), -length, pushed, target))
         raise ValueError(f"state {state} is not live")
 
+    def alike(self, state: int, n_bytes: int) -> int:
+        """A state that behaves like `state` for all texts of up to `n_bytes` bytes; `state` itself if none is known.
+
+        "Behaves" is: the same transitions are dead, and the same outcomes come. Far from all bounds on the length it
+        does not matter how many characters there were, so what is made for one state serves thousands.
+        """
+        if state == 0:
+            return 0
+        entry = self._product[0][state, kernel.P_SIZE :].copy()
+        count, open_parts = int(entry[1]), [part for part in entry[3:].tolist() if part > 1]
+        slack = n_bytes
+        if entry[2] or not self._bounds or count >= self._bounds[-1]:
+            return state
+        if open_parts:
+            if len(open_parts) > 1 or not self._is_one_pattern:
+                return state
+            slack += self._farthest
+        passed = [bound for bound in self._bounds if bound <= count]
+        if self._bounds[len(passed)] <= count + slack:
+            return state
+        if open_parts and any(kind == kernel.LENGTH and low > count for kind, low, _ in self._rows):
+            return state
+        entry[1] = passed[-1] if passed else 0
+        return self._ask(kernel.enter, entry)
+
     def _need(self, state: int) -> int:
         """A lower bound on the characters from `state` to a good end; the number itself where it is known."""
         known = self._witness.get(state)
@@ -538,6 +443,14 @@ class StringRecognizer:
         return sum(int(array.nbytes) for array in arrays) + sum(dfa.nbytes for dfa, _ in self._looks)
 
 
+def _length_row(low: int, high: int | None) -> tuple[int, int, int]:
+    if low >= kernel.INF:
+        raise LimitExceededError(
+            f"a string of at least {low:,} characters is too long", given=low, limit=kernel.INF - 1
+        )
+    return kernel.LENGTH, low, kernel.INF if high is None else min(high, kernel.INF)
+
+
 def _goal(cubes: tuple[tuple[int, int], ...], tests: list[tuple[int, int, int]]) -> list[int]:
     """The cubes as the kernels read them; without those that want a bit they do not look at, or one of no test."""
     out: list[int] = []
@@ -546,37 +459,6 @@ def _goal(cubes: tuple[tuple[int, int], ...], tests: list[tuple[int, int, int]])
             literals = [(kind, value >> j & 1, p, q) for j, (kind, p, q) in enumerate(tests) if care >> j & 1]
             out += [len(literals), *chain.from_iterable(literals)]
     return out
-
-
-def _joined(
-    programs: list[_Program], first: NDArray[np.intp]
-) -> tuple[list[int], NDArray[np.int32], NDArray[np.int32], NDArray[np.uint16]]:
-    """The NFAs side by side: their entries, nodes, targets, and DAG over the byte classes that begin at `first`."""
-    if not programs:
-        return [], _NO_NODES, np.zeros(0, dtype=np.int32), np.zeros((2, len(first)), dtype=np.uint16)
-    entries: list[int] = []
-    progs: list[NDArray[np.int32]] = []
-    targets: list[NDArray[np.int32]] = []
-    dags: list[NDArray[np.uint16]] = []
-    n_nodes = n_targets = n_dag = 0
-    for program in programs:
-        nfa = program.nfa
-        prog, dag = program.arrays, nfa.dag[:, nfa.byte_class[first]]
-        if entries:
-            prog = prog.copy()
-            is_char, is_split = prog[:, 0] == 0, prog[:, 0] == 1
-            prog[is_char, 1] += n_dag
-            prog[is_split, 1:3] += n_targets
-            prog[~is_split, 2] += n_nodes
-            dag = np.where(dag >= 2, dag + np.uint16(n_dag), dag)
-        entries.append(nfa.start + n_nodes)
-        progs.append(prog)
-        targets.append(nfa.targets + np.int32(n_nodes))
-        dags.append(np.ascontiguousarray(dag))
-        n_nodes, n_targets, n_dag = n_nodes + len(prog), n_targets + len(nfa.targets), n_dag + len(dag)
-        if n_dag > 65_000:
-            raise LimitExceededError("the patterns' character sets are too many", given=n_dag, limit=65_000)
-    return entries, np.concatenate(progs), np.concatenate(targets), np.concatenate(dags)
 
 
 def _starts_character(byte: int) -> bool:
@@ -595,7 +477,3 @@ def _more(array: NDArray[Any], extra: int = 0) -> NDArray[Any]:
     larger = np.zeros((2 * len(array) + extra, *array.shape[1:]), dtype=array.dtype)
     larger[: len(array)] = array
     return larger
-
-
-_FIRST_BYTES = np.unique(_BYTE_CLASS, return_index=True)[1]
-_NO_NODES = np.zeros((0, kernel.N_SIZE), dtype=np.int32)

@@ -8,17 +8,17 @@ A *configuration* is five numbers: where we are, and the stack of containers aro
     x    structural: whitespace state · string: characters read << 32 | escape state
     sid  stack node of the innermost open container; 0 at the top level
 
-Tables (one tuple `tables`; all append-only but the hash):
+Tables. Passing many arrays from function to function costs more than all the work, so there are two:
 
-    inst   (n, 24) int64: kind · arena row to begin with · trie root · least, most characters · flags · offset of the
-           allowed leaves · unused · then, for structural states, what each of 16 character classes leads to
-    rows   (n, 256) int32: the arena, one row a content state; 0 = dead      state (n, 2) int32: outcome or -1 · filled?
-    trie   (n, 6) int32: first child · children · byte · leaf or -1 · leaves below [from, to)
-    bits   (n,) int64: pool of bit sets over leaves
-    edges  (cells, 2) int64: open addressing: key, value
-    stack  (n, 2) int64: return << 1 | must its end be exact? · parent
-    consts (288 + whitespace states, 8) int32: [byte] = class, may it stand in a string · [288 + w] = whitespace states
-    meta   (16,) int64, see M_*
+    rows   (n, 258) int32, the arena: one row a content state: what follows each byte, 0 = dead · outcome or -1 · filled?
+    mem    int64, everything else; mem[:16] is `meta` (M_*), mem[16:32] holds where the regions begin (R_*):
+      inst   24 a piece: kind · arena row to begin with · trie root · least, most characters · flags · offset of the
+             allowed leaves · unused · then, for structural states, what each of 16 character classes leads to
+      nodes  6 a piece, tries of known texts: first child · children · byte · leaf or -1 · leaves below [from, to)
+      bits   pool of bit sets over leaves
+      hash   2 a cell, open addressing: key, value
+      stack  2 a piece: return << 1 | must its end be exact? · parent
+      consts 8 a piece: [byte] = class, may it stand in a string · [288 + w] = what whitespace state w leads to
 
 What is not in a table yet is a *hole*: the kernel says which one and is called again once it is filled. `EXACT` means
 that what follows depends on a text that only the caller knows (the name of a new key, the value of a unique item).
@@ -76,6 +76,9 @@ EDGE_END, EDGE_RETURN, EDGE_STACK = 0, 1, 2
 M_KIND, M_A, M_B, M_N_STACK, M_N_EDGES, M_EXACT, M_NODE, M_EXIT, M_N_EXITS = range(9)
 META_SIZE: Final = 16
 CLASSES: Final = 16
+R_INST, R_NODES, R_BITS, R_HASH, R_CELLS, R_STACK, R_STACK_SIZE, R_CONSTS = range(16, 24)
+HEADER: Final = 32
+INST, OUTCOME, FILLED = 24, 256, 257  # width of an instance; columns of the arena
 I_KIND, I_ROW, I_TRIE, I_LEAST, I_MOST, I_FLAGS, I_ALLOWED, I_CLASS = 0, 1, 2, 3, 4, 5, 6, 8
 WS: Final = 288  # the state before the first whitespace character is WS + 1
 END_INSTANCE: Final = 1
@@ -92,77 +95,67 @@ def pack(target: int, *, push: int = 0, record: bool = False, close: bool = Fals
 
 
 @njit(cache=True, nogil=True)
-def _hash(key, cells):  # type: ignore[no-untyped-def]
-    h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64(h >> np.uint64(20)) & (cells - 1)
-
-
-@njit(cache=True, nogil=True)
-def _find(edges, key):  # type: ignore[no-untyped-def]
+def _find(mem, key):  # type: ignore[no-untyped-def]
     """The value of a key, -1 if there is none."""
-    cells = edges.shape[0]
-    cell = _hash(key, cells)
+    base, cells = mem[R_HASH], mem[R_CELLS]
+    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (cells - 1)
     while True:
-        k = edges[cell, 0]
+        k = mem[base + 2 * cell]
         if k == key:
-            return edges[cell, 1]
+            return mem[base + 2 * cell + 1]
         if k == -1:
             return np.int64(-1)
         cell = (cell + 1) & (cells - 1)
 
 
 @njit(cache=True, nogil=True)
-def put_edge(edges, meta, kind, a, b, value):  # type: ignore[no-untyped-def]
+def put_edge(mem, kind, a, b, value):  # type: ignore[no-untyped-def]
     """Enter a value; the caller has seen to it that there is room."""
     key = (np.int64(kind) << 60) | (np.int64(a) << 30) | np.int64(b)
-    cells = edges.shape[0]
-    cell = _hash(key, cells)
-    while edges[cell, 0] != -1 and edges[cell, 0] != key:
+    base, cells = mem[R_HASH], mem[R_CELLS]
+    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (cells - 1)
+    while mem[base + 2 * cell] != -1 and mem[base + 2 * cell] != key:
         cell = (cell + 1) & (cells - 1)
-    if edges[cell, 0] == -1:
-        meta[M_N_EDGES] += 1
-    edges[cell, 0] = key
-    edges[cell, 1] = value
+    if mem[base + 2 * cell] == -1:
+        mem[M_N_EDGES] += 1
+    mem[base + 2 * cell] = key
+    mem[base + 2 * cell + 1] = value
 
 
 @njit(cache=True, nogil=True)
-def _edge(tables, kind, a, b, hole):  # type: ignore[no-untyped-def]
+def _edge(mem, kind, a, b, hole):  # type: ignore[no-untyped-def]
     """The value of an edge; -1 and a hole in meta if nobody has filled it."""
-    edges = tables[5]
-    meta = tables[8]
-    value = _find(edges, (np.int64(kind) << 60) | (np.int64(a) << 30) | np.int64(b))
+    value = _find(mem, (np.int64(kind) << 60) | (np.int64(a) << 30) | np.int64(b))
     if value == -1:
-        meta[M_KIND] = hole
-        meta[M_A] = a
-        meta[M_B] = b
+        mem[M_KIND] = hole
+        mem[M_A] = a
+        mem[M_B] = b
     return value
 
 
 @njit(cache=True, nogil=True)
-def _push(tables, sid, entry):  # type: ignore[no-untyped-def]
+def _push(mem, sid, entry):  # type: ignore[no-untyped-def]
     """The stack node of `entry` on top of `sid`; -1 if a table is full."""
-    edges, stack, meta = tables[5], tables[6], tables[8]
-    key = (np.int64(EDGE_STACK) << 60) | (np.int64(sid) << 30) | np.int64(entry)
-    found = _find(edges, key)
+    found = _find(mem, (np.int64(EDGE_STACK) << 60) | (np.int64(sid) << 30) | np.int64(entry))
     if found >= 0:
         return found
-    n = meta[M_N_STACK]
-    if n >= stack.shape[0] or 2 * meta[M_N_EDGES] >= edges.shape[0]:
+    n = mem[M_N_STACK]
+    if n >= mem[R_STACK_SIZE] or 2 * mem[M_N_EDGES] >= mem[R_CELLS]:
         return np.int64(-1)
-    stack[n, 0] = entry
-    stack[n, 1] = sid
-    meta[M_N_STACK] = n + 1
-    put_edge(edges, meta, EDGE_STACK, sid, entry, n)
+    mem[mem[R_STACK] + 2 * n] = entry
+    mem[mem[R_STACK] + 2 * n + 1] = sid
+    mem[M_N_STACK] = n + 1
+    put_edge(mem, EDGE_STACK, sid, entry, n)
     return n
 
 
 @njit(cache=True, nogil=True)
-def _any_allowed(bits, offset, low, high):  # type: ignore[no-untyped-def]
+def _any_allowed(mem, offset, low, high):  # type: ignore[no-untyped-def]
     """Is one of the bits low..high-1 of the set at `offset` set?"""
+    base = mem[R_BITS] + offset
     while low < high:
-        word = np.uint64(bits[offset + (low >> 6)]) >> np.uint64(low & 63)
-        room = 64 - (low & 63)
-        n = min(room, high - low)
+        word = np.uint64(mem[base + (low >> 6)]) >> np.uint64(low & 63)
+        n = min(64 - (low & 63), high - low)
         if n < 64:
             word &= (np.uint64(1) << np.uint64(n)) - np.uint64(1)
         if word != 0:
@@ -172,70 +165,72 @@ def _any_allowed(bits, offset, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _row_filled(tables, c):  # type: ignore[no-untyped-def]
-    if tables[2][c, 1] != 0:
+def _row_filled(mem, rows, c):  # type: ignore[no-untyped-def]
+    if rows[c, FILLED] != 0:
         return True
-    meta = tables[8]
-    meta[M_KIND] = HOLE_ROW
-    meta[M_A] = c
+    mem[M_KIND] = HOLE_ROW
+    mem[M_A] = c
     return False
 
 
 @njit(cache=True, nogil=True)
-def _content(tables, i, c, t, n, b):  # type: ignore[no-untyped-def]
+def _child(mem, t, b):  # type: ignore[no-untyped-def]
+    """The node below trie node `t` by a byte, 0 if there is none."""
+    nodes = mem[R_NODES]
+    first = mem[nodes + 6 * t]
+    for k in range(first, first + mem[nodes + 6 * t + 1]):
+        if mem[nodes + 6 * k + 2] == b:
+            return np.int64(k)
+    return np.int64(0)
+
+
+@njit(cache=True, nogil=True)
+def _content(mem, rows, i, c, t, n, b):  # type: ignore[no-untyped-def]
     """One content byte of a string: (status, c, t, n)."""
-    inst, rows, _, trie, bits = tables[0], tables[1], tables[2], tables[3], tables[4]
-    flags = inst[i, I_FLAGS]
-    if flags & COUNTED and (b & 0xC0) != 0x80:
+    inst = mem[R_INST] + INST * i
+    if mem[inst + I_FLAGS] & COUNTED and (b & 0xC0) != 0x80:
         n += 1
-        if inst[i, I_MOST] >= 0 and n > inst[i, I_MOST]:
+        if mem[inst + I_MOST] >= 0 and n > mem[inst + I_MOST]:
             return DEAD, c, t, n
     to = np.int64(0)
     if c > 0:
-        if not _row_filled(tables, c):
+        if not _row_filled(mem, rows, c):
             return HOLE, c, t, n
         to = np.int64(rows[c, b])
     node = np.int64(0)
     if t > 0:
-        first = np.int64(trie[t, 0])
-        for k in range(first, first + trie[t, 1]):
-            if trie[k, 2] == b:
-                node = np.int64(k)
-                break
-        if node > 0 and to == 0 and not _any_allowed(bits, inst[i, I_ALLOWED], trie[node, 4], trie[node, 5]):
-            node = np.int64(0)
+        node = _child(mem, t, b)
+        if node > 0 and to == 0:
+            at = mem[R_NODES] + 6 * node
+            if not _any_allowed(mem, mem[inst + I_ALLOWED], mem[at + 4], mem[at + 5]):
+                node = np.int64(0)
     if node == 0 and to == 0:
         return DEAD, to, node, n
     return LIVE, to, node, n
 
 
 @njit(cache=True, nogil=True)
-def _feed(tables, i, c, t, n, point):  # type: ignore[no-untyped-def]
+def _feed(mem, rows, i, c, t, n, point):  # type: ignore[no-untyped-def]
     """One code point (surrogates too) as its UTF-8 bytes."""
     if point < 0x80:
-        return _content(tables, i, c, t, n, point)
-    if point < 0x800:
-        status, c, t, n = _content(tables, i, c, t, n, 0xC0 | point >> 6)
-    else:
-        if point < 0x10000:
-            status, c, t, n = _content(tables, i, c, t, n, 0xE0 | point >> 12)
-        else:
-            status, c, t, n = _content(tables, i, c, t, n, 0xF0 | point >> 18)
-            if status == LIVE:
-                status, c, t, n = _content(tables, i, c, t, n, 0x80 | (point >> 12 & 63))
+        return _content(mem, rows, i, c, t, n, point)
+    length = 2 if point < 0x800 else 3 if point < 0x10000 else 4
+    status = LIVE
+    for k in range(length):
         if status == LIVE:
-            status, c, t, n = _content(tables, i, c, t, n, 0x80 | (point >> 6 & 63))
-    if status == LIVE:
-        status, c, t, n = _content(tables, i, c, t, n, 0x80 | (point & 63))
+            b = point >> 6 * (length - 1 - k) & 63 | 0x80
+            if k == 0:
+                b = ((0xF00 >> length) & 0xFF) | (point >> 6 * (length - 1))
+            status, c, t, n = _content(mem, rows, i, c, t, n, b)
     return status, c, t, n
 
 
 @njit(cache=True, nogil=True)
-def _some_point(tables, i, c, t, n, low, high):  # type: ignore[no-untyped-def]
+def _some_point(mem, rows, i, c, t, n, low, high):  # type: ignore[no-untyped-def]
     """Can one of the code points low..high follow?  LIVE, DEAD or HOLE; dead lead bytes are skipped."""
     point = low
     while point <= high:
-        status, _, _, _ = _feed(tables, i, c, t, n, point)
+        status, _, _, _ = _feed(mem, rows, i, c, t, n, point)
         if status != DEAD:
             return status
         if point < 0x80:
@@ -247,7 +242,7 @@ def _some_point(tables, i, c, t, n, low, high):  # type: ignore[no-untyped-def]
             lead, block = 0xE0 | point >> 12, 4096
         else:
             lead, block = 0xF0 | point >> 18, 262144
-        status, _, _, _ = _content(tables, i, c, t, n, lead)
+        status, _, _, _ = _content(mem, rows, i, c, t, n, lead)
         if status == HOLE:
             return status
         point = (point // block + 1) * block if status == DEAD else point + 1
@@ -255,15 +250,16 @@ def _some_point(tables, i, c, t, n, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _some_unit(tables, i, c, t, n, low, high):  # type: ignore[no-untyped-def]
+def _some_unit(mem, rows, i, c, t, n, low, high):  # type: ignore[no-untyped-def]
     """Can an escape of a code unit within low..high follow (a high surrogate: alone or with a low one)?"""
-    status = _some_point(tables, i, c, t, n, low, high)
+    status = _some_point(mem, rows, i, c, t, n, low, high)
     if status != DEAD:
         return status
     first = max(low, 0xD800)
     last = min(high, 0xDBFF)
     if first <= last:
-        return _some_point(tables, i, c, t, n, 0x10000 + ((first - 0xD800) << 10), 0x103FF + ((last - 0xD800) << 10))
+        begin, stop = 0x10000 + ((first - 0xD800) << 10), 0x103FF + ((last - 0xD800) << 10)
+        return _some_point(mem, rows, i, c, t, n, begin, stop)
     return DEAD
 
 
@@ -297,9 +293,8 @@ def _short_escape(b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _in_string(tables, i, c, t, x, b):  # type: ignore[no-untyped-def]
+def _in_string(mem, rows, i, c, t, x, b):  # type: ignore[no-untyped-def]
     """One byte inside a string, not the closing quote: (status, c, t, x)."""
-    consts = tables[7]
     n = x >> 32
     esc = x & 0xFFFFFFFF
     stage = esc >> 19 & 7
@@ -310,20 +305,21 @@ def _in_string(tables, i, c, t, x, b):  # type: ignore[no-untyped-def]
         esc = np.int64(0)
     high = esc >> 22
     if stage == PENDING and b != 0x5C:  # the high surrogate stays alone
-        status, c, t, n = _feed(tables, i, c, t, n, 0xD800 + high)
+        status, c, t, n = _feed(mem, rows, i, c, t, n, 0xD800 + high)
         if status != LIVE:
             return status, c, t, x
         stage = 0
     if stage == 0:
-        if b == 0x5C and consts[b, 1] != 0:
-            status = _some_unit(tables, i, c, t, n, 0, 0xFFFF)
+        usable = mem[mem[R_CONSTS] + 8 * b + 1]
+        if b == 0x5C and usable != 0:
+            status = _some_unit(mem, rows, i, c, t, n, 0, 0xFFFF)
             return status, c, t, (n << 32) | (ESCAPED << 19)
-        if consts[b, 1] == 0:
+        if usable == 0:
             return DEAD, c, t, x
-        status, c, t, n = _content(tables, i, c, t, n, b)
+        status, c, t, n = _content(mem, rows, i, c, t, n, b)
         return status, c, t, (n << 32) | ((RAW_ED << 19) if b == 0xED else 0)
     if stage == PENDING:
-        status = _pending_range(tables, i, c, t, n, high, 0, 0xFFFF)
+        status = _pending_range(mem, rows, i, c, t, n, high, 0, 0xFFFF)
         return status, c, t, (n << 32) | (PENDING_ESCAPED << 19) | (high << 22)
     if stage == ESCAPED or stage == PENDING_ESCAPED:
         if b == 0x75:
@@ -334,10 +330,10 @@ def _in_string(tables, i, c, t, x, b):  # type: ignore[no-untyped-def]
         if point < 0:
             return DEAD, c, t, x
         if stage == PENDING_ESCAPED:
-            status, c, t, n = _feed(tables, i, c, t, n, 0xD800 + high)
+            status, c, t, n = _feed(mem, rows, i, c, t, n, 0xD800 + high)
             if status != LIVE:
                 return status, c, t, x
-        status, c, t, n = _feed(tables, i, c, t, n, point)
+        status, c, t, n = _feed(mem, rows, i, c, t, n, point)
         return status, c, t, n << 32
     digit = _hex(b)
     if digit < 0:
@@ -347,246 +343,250 @@ def _in_string(tables, i, c, t, x, b):  # type: ignore[no-untyped-def]
     if count == 4:
         if stage == PENDING_HEX:
             if 0xDC00 <= value <= 0xDFFF:
-                status, c, t, n = _feed(tables, i, c, t, n, 0x10000 + (high << 10) + (value - 0xDC00))
+                status, c, t, n = _feed(mem, rows, i, c, t, n, 0x10000 + (high << 10) + (value - 0xDC00))
                 return status, c, t, n << 32
-            status, c, t, n = _feed(tables, i, c, t, n, 0xD800 + high)
+            status, c, t, n = _feed(mem, rows, i, c, t, n, 0xD800 + high)
             if status != LIVE:
                 return status, c, t, x
         if 0xD800 <= value <= 0xDBFF:
-            status = _some_unit(tables, i, c, t, n, value, value)
+            status = _some_unit(mem, rows, i, c, t, n, value, value)
             return status, c, t, (n << 32) | (PENDING << 19) | ((value - 0xD800) << 22)
-        status, c, t, n = _feed(tables, i, c, t, n, value)
+        status, c, t, n = _feed(mem, rows, i, c, t, n, value)
         return status, c, t, n << 32
     room = 4 * (4 - count)
     low, top = value << room, (value + 1 << room) - 1
     if stage == PENDING_HEX:
-        status = _pending_range(tables, i, c, t, n, high, low, top)
+        status = _pending_range(mem, rows, i, c, t, n, high, low, top)
     else:
-        status = _some_unit(tables, i, c, t, n, low, top)
+        status = _some_unit(mem, rows, i, c, t, n, low, top)
     return status, c, t, (n << 32) | value | (count << 16) | (stage << 19) | (high << 22)
 
 
 @njit(cache=True, nogil=True)
-def _pending_range(tables, i, c, t, n, high, low, top):  # type: ignore[no-untyped-def]
+def _pending_range(mem, rows, i, c, t, n, high, low, top):  # type: ignore[no-untyped-def]
     """After a high surrogate: can an escape of a code unit within low..top follow?"""
     first = max(low, 0xDC00)
     last = min(top, 0xDFFF)
     if first <= last:
         base = 0x10000 + (high << 10) - 0xDC00
-        status = _some_point(tables, i, c, t, n, base + first, base + last)
+        status = _some_point(mem, rows, i, c, t, n, base + first, base + last)
         if status != DEAD:
             return status
-    status, c, t, n = _feed(tables, i, c, t, n, 0xD800 + high)
+    status, c, t, n = _feed(mem, rows, i, c, t, n, 0xD800 + high)
     if status != LIVE:
         return status
     if low <= min(top, 0xDBFF):
-        status = _some_unit(tables, i, c, t, n, low, min(top, 0xDBFF))
+        status = _some_unit(mem, rows, i, c, t, n, low, min(top, 0xDBFF))
         if status != DEAD:
             return status
     if max(low, 0xE000) <= top:
-        return _some_unit(tables, i, c, t, n, max(low, 0xE000), top)
+        return _some_unit(mem, rows, i, c, t, n, max(low, 0xE000), top)
     return DEAD
 
 
 @njit(cache=True, nogil=True)
-def _return(tables, bits, out):  # type: ignore[no-untyped-def]
-    """The value inside out[4]'s container has ended with outcome `bits`: out becomes the state behind it."""
-    stack, meta = tables[6], tables[8]
-    sid = out[4]
+def _return(mem, bits, out, d):  # type: ignore[no-untyped-def]
+    """The value inside the innermost container of out[d] has ended with outcome `bits`: what is behind it."""
+    sid = out[d, 4]
     if sid == 0:
-        out[0] = END_INSTANCE
+        out[d, 0] = END_INSTANCE
     else:
-        entry = stack[sid, 0]
+        entry = mem[mem[R_STACK] + 2 * sid]
         if entry & 1:
-            meta[M_A] = entry >> 1
-            meta[M_B] = bits
-            meta[M_KIND] = HOLE_RETURN
+            mem[M_A] = entry >> 1
+            mem[M_B] = bits
+            mem[M_KIND] = HOLE_RETURN
             return EXACT
-        value = _edge(tables, EDGE_RETURN, entry >> 1, bits, HOLE_RETURN)
+        value = _edge(mem, EDGE_RETURN, entry >> 1, bits, HOLE_RETURN)
         if value <= 0:
             return np.int64(value)
-        out[0] = value
-        out[4] = stack[sid, 1]
-    out[1] = 0
-    out[2] = 0
-    out[3] = WS + 1
+        out[d, 0] = value
+        out[d, 4] = mem[mem[R_STACK] + 2 * sid + 1]
+    out[d, 1] = 0
+    out[d, 2] = 0
+    out[d, 3] = WS + 1
     return LIVE
 
 
 @njit(cache=True, nogil=True)
-def _go(tables, value, b, out):  # type: ignore[no-untyped-def]
+def _go(mem, rows, value, b, out, d):  # type: ignore[no-untyped-def]
     """Carry out a table value that byte `b` has led to."""
-    inst, rows, meta = tables[0], tables[1], tables[8]
     if value & _CLOSE:
-        return _return(tables, value & _GOTO_MASK, out)
+        return _return(mem, value & _GOTO_MASK, out, d)
     push = value >> 30 & _GOTO_MASK
     if push:
         record = np.int64(1) if value & _RECORD else np.int64(0)
-        sid = _push(tables, out[4], push << 1 | record)
+        sid = _push(mem, out[d, 4], push << 1 | record)
         if sid < 0:
             return FULL
         if record:
-            meta[M_EXACT] = 1
-        out[4] = sid
+            mem[M_EXACT] = 1
+        out[d, 4] = sid
     i = value & _GOTO_MASK
-    out[0] = i
-    kind = inst[i, I_KIND]
-    out[1] = inst[i, I_ROW]
-    out[2] = 0
-    out[3] = 0
+    inst = mem[R_INST] + INST * i
+    kind = mem[inst + I_KIND]
+    out[d, 0] = i
+    out[d, 1] = mem[inst + I_ROW]
+    out[d, 2] = 0
+    out[d, 3] = 0
     if kind == STRUCT:
-        out[1] = 0
-        out[3] = WS + 1
+        out[d, 1] = 0
+        out[d, 3] = WS + 1
     elif kind == STRING:
-        out[2] = inst[i, I_TRIE]
+        out[d, 2] = mem[inst + I_TRIE]
     else:
-        c = inst[i, I_ROW]
-        if not _row_filled(tables, c):
+        c = mem[inst + I_ROW]
+        if not _row_filled(mem, rows, c):
             return HOLE
-        out[1] = rows[c, b]
-        if out[1] == 0:
+        out[d, 1] = rows[c, b]
+        if out[d, 1] == 0:
             return DEAD
     return LIVE
 
 
 @njit(cache=True, nogil=True)
-def _end_string(tables, i, c, t, x, out):  # type: ignore[no-untyped-def]
+def _end_string(mem, rows, i, c, t, x, out, d):  # type: ignore[no-untyped-def]
     """The closing quote."""
-    inst, state, trie, bits, meta = tables[0], tables[2], tables[3], tables[4], tables[8]
     stage = (x & 0xFFFFFFFF) >> 19 & 7
     n = x >> 32
     if stage == PENDING:
-        status, c, t, n = _feed(tables, i, c, t, n, 0xD800 + ((x & 0xFFFFFFFF) >> 22))
+        status, c, t, n = _feed(mem, rows, i, c, t, n, 0xD800 + ((x & 0xFFFFFFFF) >> 22))
         if status != LIVE:
             return status
     elif stage != 0:
         return DEAD
-    flags = inst[i, I_FLAGS]
-    if t > 0 and trie[t, 3] >= 0:
-        leaf = np.int64(trie[t, 3])
-        if not _any_allowed(bits, inst[i, I_ALLOWED], leaf, leaf + 1):
+    inst = mem[R_INST] + INST * i
+    flags = mem[inst + I_FLAGS]
+    leaf = mem[mem[R_NODES] + 6 * t + 3] if t > 0 else np.int64(-1)
+    if leaf >= 0:
+        if not _any_allowed(mem, mem[inst + I_ALLOWED], leaf, leaf + 1):
             return DEAD
         code = leaf << 1 | 1
     else:
-        if c == 0 or state[c, 0] < 0:
+        if c == 0 or rows[c, OUTCOME] < 0:
             return DEAD
-        if flags & COUNTED and n < inst[i, I_LEAST]:
+        if flags & COUNTED and n < mem[inst + I_LEAST]:
             return DEAD
-        code = np.int64(state[c, 0]) << 1
+        code = np.int64(rows[c, OUTCOME]) << 1
         if flags & OTHERS:
             if flags & UNNAMED:
-                meta[M_KIND] = HOLE_END
-                meta[M_A] = i
-                meta[M_B] = code
+                mem[M_KIND] = HOLE_END
+                mem[M_A] = i
+                mem[M_B] = code
                 return EXACT
-            meta[M_EXACT] = 1
-    value = _edge(tables, EDGE_END, i, code, HOLE_END)
+            mem[M_EXACT] = 1
+    value = _edge(mem, EDGE_END, i, code, HOLE_END)
     if value <= 0:
         return np.int64(value)
-    return _go(tables, value, np.int64(0x22), out)
+    return _go(mem, rows, value, np.int64(0x22), out, d)
 
 
 @njit(cache=True, nogil=True)
-def step(tables, config, b, out):  # type: ignore[no-untyped-def]
-    """The configuration after one byte: LIVE (then `out` holds it), DEAD, HOLE, FULL or EXACT.
+def step(mem, rows, path, e, b, out, d):  # type: ignore[no-untyped-def]
+    """The configuration after one byte: LIVE (then out[d] holds it), DEAD, HOLE, FULL or EXACT.
 
-    config, out  (5,) int64, not the same array
+    path, out  (n, 5) int64, may be one array; out[d] is not path[e]
     """
-    inst, rows, state, consts, meta = tables[0], tables[1], tables[2], tables[7], tables[8]
-    for k in range(5):
-        out[k] = config[k]
-    i = out[0]
-    kind = inst[i, I_KIND]
+    i, c, t, x, sid = path[e, 0], path[e, 1], path[e, 2], path[e, 3], path[e, 4]
+    out[d, 0] = i
+    out[d, 4] = sid
+    inst = mem[R_INST] + INST * i
+    kind = mem[inst + I_KIND]
     if kind == STRING:
-        c, t, x = out[1], out[2], out[3]
         if t == -1:
-            t = inst[i, I_TRIE]
+            t = mem[inst + I_TRIE]
             if t == -1:
-                meta[M_KIND] = HOLE_TRIE
-                meta[M_A] = i
+                mem[M_KIND] = HOLE_TRIE
+                mem[M_A] = i
                 return HOLE
-        if b == 0x22 and ((x & 0xFFFFFFFF) >> 19 & 7) not in (ESCAPED, PENDING_ESCAPED):
-            return _end_string(tables, i, c, t, x, out)
-        status, c, t, x = _in_string(tables, i, c, t, x, b)
-        out[1], out[2], out[3] = c, t, x
-        if t == 0 and inst[i, I_FLAGS] & OTHERS:
-            meta[M_EXACT] = 1
+        stage = (x & 0xFFFFFFFF) >> 19 & 7
+        if b == 0x22 and stage != ESCAPED and stage != PENDING_ESCAPED:
+            return _end_string(mem, rows, i, c, t, x, out, d)
+        status, c, t, x = _in_string(mem, rows, i, c, t, x, b)
+        out[d, 1] = c
+        out[d, 2] = t
+        out[d, 3] = x
+        if t == 0 and mem[inst + I_FLAGS] & OTHERS:
+            mem[M_EXACT] = 1
         return status
     if kind == PLAIN:
-        c = out[1]
-        if not _row_filled(tables, c):
+        if not _row_filled(mem, rows, c):
             return HOLE
-        if rows[c, b] != 0:
-            out[1] = rows[c, b]
+        to = rows[c, b]
+        if to != 0:
+            out[d, 1] = to
+            out[d, 2] = 0
+            out[d, 3] = 0
             return LIVE
-        if state[c, 0] < 0:
+        if rows[c, OUTCOME] < 0 or mem[mem[R_CONSTS] + 8 * b] >= CLASSES - 1:
             return DEAD
-        value = _edge(tables, EDGE_END, i, np.int64(state[c, 0]) << 1, HOLE_END)
+        value = _edge(mem, EDGE_END, i, np.int64(rows[c, OUTCOME]) << 1, HOLE_END)
         if value <= 0:
             return np.int64(value)
-        status = _return(tables, value & _GOTO_MASK, out)
+        status = _return(mem, value & _GOTO_MASK, out, d)
         if status != LIVE:
             return status
-        i = out[0]
-    klass = consts[b, 0]
+        i = out[d, 0]
+        x = out[d, 3]
+        inst = mem[R_INST] + INST * i
+    klass = mem[mem[R_CONSTS] + 8 * b]
     if klass < 4:
-        w = consts[out[3], klass]
-        out[3] = w
-        return LIVE if w != 0 else DEAD
-    if consts[out[3], 4] == 0:
+        x = mem[mem[R_CONSTS] + 8 * x + klass]
+        out[d, 1] = 0
+        out[d, 2] = 0
+        out[d, 3] = x
+        return LIVE if x != 0 else DEAD
+    value = mem[inst + I_CLASS + klass]
+    if value == 0 or mem[mem[R_CONSTS] + 8 * x + 4] == 0:
         return DEAD
-    value = inst[i, I_CLASS + klass]
     if value == -1:
-        meta[M_KIND] = HOLE_STRUCT
-        meta[M_A] = i
-        meta[M_B] = klass
+        mem[M_KIND] = HOLE_STRUCT
+        mem[M_A] = i
+        mem[M_B] = klass
         return HOLE
-    if value == 0:
-        return DEAD
-    return _go(tables, value, b, out)
+    return _go(mem, rows, value, b, out, d)
 
 
 @njit(cache=True, nogil=True)
-def advance(tables, data, indptr, token, configs):  # type: ignore[no-untyped-def]
+def advance(mem, rows, data, indptr, token, configs):  # type: ignore[no-untyped-def]
     """configs[0] -> configs[1] by the bytes of a token; begin again from configs[0] after a hole.
 
     configs  (3, 5) int64; the third row is scratch
     """
-    meta = tables[8]
-    meta[M_EXACT] = 0
+    mem[M_EXACT] = 0
     begin, end = indptr[token], indptr[token + 1]
     if begin == end:
         return DEAD
-    for k in range(5):
-        configs[1, k] = configs[0, k]
-    for at in range(begin, end):
-        for k in range(5):
-            configs[2, k] = configs[1, k]
-        status = step(tables, configs[2], np.int64(data[at]), configs[1])
+    at = 0
+    for k in range(begin, end):
+        to = 1 if at != 1 else 2
+        status = step(mem, rows, configs, at, np.int64(data[k]), configs, to)
         if status != LIVE:
-            meta[M_NODE] = at - begin
             return status
+        at = to
+    if at == 2:
+        for k in range(5):
+            configs[1, k] = configs[2, k]
     return LIVE
 
 
 @njit(cache=True, nogil=True)
-def live_bytes(tables, configs, begin, out):  # type: ignore[no-untyped-def]
+def live_bytes(mem, rows, configs, begin, out):  # type: ignore[no-untyped-def]
     """Which bytes may follow configs[0]: out[b] = LIVE or DEAD; other statuses are returned, meta[M_NODE] is the byte.
 
     out  (256,) int64, filled from `begin` on
     """
-    meta = tables[8]
     for b in range(begin, 256):
-        status = step(tables, configs[0], np.int64(b), configs[1])
+        status = step(mem, rows, configs, 0, np.int64(b), configs, 1)
         if status != LIVE and status != DEAD:
-            meta[M_NODE] = b
+            mem[M_NODE] = b
             return status
         out[b] = status
     return LIVE
 
 
 @njit(cache=True, nogil=True)
-def walk(tables, vocabulary, path, node, stop, given, out_mask):  # type: ignore[no-untyped-def]
+def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ignore[no-untyped-def]
     """Set the bit of every token in the trie nodes node..stop-1 whose bytes stay live.
 
     vocabulary  (info, end, token) as `TokenTrie.packed` has them
@@ -596,29 +596,67 @@ def walk(tables, vocabulary, path, node, stop, given, out_mask):  # type: ignore
     Returns LIVE when done, else a status; meta[M_NODE] is where to go on.
     """
     info, end, token = vocabulary
-    meta = tables[8]
+    insts, consts = mem[R_INST], mem[R_CONSTS]
     while node < stop:
         packed = np.int64(info[node])
         depth = packed >> 8
+        b = packed & 255
+        e = depth - 1
+        status = np.int64(-9)
         if given != 0:
             status = np.int64(LIVE if given == LIVE else DEAD)
             given = 0
-        else:
-            status = step(tables, path[depth - 1], packed & 255, path[depth])
+        else:  # what is most frequent is done here, the rest in `step`
+            i = path[e, 0]
+            inst = insts + INST * i
+            kind = mem[inst + I_KIND]
+            if kind == STRUCT:
+                klass = mem[consts + 8 * b]
+                if klass >= 4:
+                    if mem[inst + I_CLASS + klass] == 0:
+                        status = np.int64(DEAD)
+                else:
+                    x = mem[consts + 8 * path[e, 3] + klass]
+                    if x == 0:
+                        status = np.int64(DEAD)
+                    else:
+                        path[depth, 0] = i
+                        path[depth, 1] = 0
+                        path[depth, 2] = 0
+                        path[depth, 3] = x
+                        path[depth, 4] = path[e, 4]
+                        status = np.int64(LIVE)
+            elif kind == STRING and path[e, 3] == 0 and mem[consts + 8 * b + 1] != 0 and b != 0x5C and b < 0x80:
+                c, t = path[e, 1], path[e, 2]
+                if t == 0 and rows[c, FILLED] != 0 and mem[inst + I_FLAGS] & COUNTED == 0:
+                    to = rows[c, b]
+                    if to == 0:
+                        status = np.int64(DEAD)
+                    else:
+                        path[depth, 0] = i
+                        path[depth, 1] = to
+                        path[depth, 2] = 0
+                        path[depth, 3] = 0
+                        path[depth, 4] = path[e, 4]
+                        status = np.int64(LIVE)
+                elif t > 0 and c == 0 and _child(mem, t, b) == 0:
+                    status = np.int64(DEAD)
+            if status == -9:
+                status = np.int64(step(mem, rows, path, e, b, path, depth))
         if status == LIVE:
             t = token[node]
             out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
             node += 1
         elif status == DEAD:
-            node = end[node]
+            node = np.int64(end[node])
         else:
-            meta[M_NODE] = node
+            mem[M_NODE] = node
             return status
-    return LIVE
+    return np.int64(LIVE)
 
 
 @njit(cache=True, nogil=True)
-def walk_inside(tables, vocabulary, kind, path, node, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
+def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
     """Tokens that stay inside a lexeme of which nothing but its content state counts, and the nodes where it ends.
 
     kind      STRING or PLAIN
@@ -629,7 +667,7 @@ def walk_inside(tables, vocabulary, kind, path, node, out_mask, lengths, exits):
     Returns LIVE when done; HOLE or FULL (exits): go on at meta[M_NODE].  meta[M_N_EXITS] counts the exits.
     """
     info, end, token = vocabulary
-    rows, state, meta = tables[1], tables[2], tables[8]
+    consts = mem[R_CONSTS]
     n_nodes = info.shape[0]
     counting = lengths.shape[0] > 0
     zero = np.int64(0)
@@ -638,48 +676,49 @@ def walk_inside(tables, vocabulary, kind, path, node, out_mask, lengths, exits):
         depth = packed >> 8
         b = packed & 255
         c, x, n = path[depth - 1, 1], path[depth - 1, 2], path[depth - 1, 3]
-        if not _row_filled(tables, c):
-            meta[M_NODE] = node
+        if not _row_filled(mem, rows, c):
+            mem[M_NODE] = node
             return HOLE
         leaving = False
         if kind == PLAIN:
             to = np.int64(rows[c, b])
-            leaving = to == 0 and state[c, 0] >= 0
+            leaving = to == 0 and rows[c, OUTCOME] >= 0 and mem[consts + 8 * b] < CLASSES - 1
             status = LIVE if to != 0 else DEAD
         else:
             stage = x >> 19 & 7
             if b == 0x22 and stage != ESCAPED and stage != PENDING_ESCAPED:
                 status = DEAD
-                leaving = stage == PENDING or (stage == 0 and state[c, 0] >= 0)
+                leaving = stage == PENDING or (stage == 0 and rows[c, OUTCOME] >= 0)
                 to = zero
-            elif x == 0 and 0x20 <= b < 0x80 and b != 0x5C and tables[7][b, 1] != 0:
+            elif x == 0 and 0x20 <= b < 0x80 and b != 0x5C and mem[consts + 8 * b + 1] != 0:
                 to = np.int64(rows[c, b])
                 status = LIVE if to != 0 else DEAD
                 n += 1
             else:
-                status, to, _, x = _in_string(tables, zero, c, zero, x, b)
+                status, to, _, x = _in_string(mem, rows, zero, c, zero, x, b)
                 if status == HOLE:
-                    meta[M_NODE] = node
+                    mem[M_NODE] = node
                     return status
                 if counting and b != 0x5C and status == LIVE:
                     after = x >> 19 & 7
                     if after == 0 or after == RAW_ED:
-                        if (b & 0xC0) != 0x80 or (path[depth - 1, 2] >> 19 & 7) not in (0, RAW_ED):
+                        before = path[depth - 1, 2] >> 19 & 7
+                        if (b & 0xC0) != 0x80 or (before != 0 and before != RAW_ED):
                             n += 1
         if leaving:
-            k = meta[M_N_EXITS]
+            k = mem[M_N_EXITS]
             if k >= exits.shape[0]:
-                meta[M_NODE] = node
+                mem[M_NODE] = node
                 return FULL
             exits[k, 0] = node
             exits[k, 1] = c
             exits[k, 2] = n
             exits[k, 3] = x if kind != PLAIN else zero
-            meta[M_N_EXITS] = k + 1
-            node = end[node]
+            mem[M_N_EXITS] = k + 1
+            node = np.int64(end[node])
             continue
         if status != LIVE:
-            node = end[node]
+            node = np.int64(end[node])
             continue
         path[depth, 0] = 0
         path[depth, 1] = to
@@ -694,7 +733,7 @@ def walk_inside(tables, vocabulary, kind, path, node, out_mask, lengths, exits):
 
 
 @njit(cache=True, nogil=True)
-def walk_exits(tables, vocabulary, config, exits, bounds, path, given, out_mask):  # type: ignore[no-untyped-def]
+def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_mask):  # type: ignore[no-untyped-def]
     """`walk` below every exit of a lexeme.
 
     config  (5,) int64: the lexeme's configuration where the tokens begin
@@ -702,157 +741,121 @@ def walk_exits(tables, vocabulary, config, exits, bounds, path, given, out_mask)
     meta    meta[M_EXIT], meta[M_NODE]: where to begin (0, -1), and where to go on after a status other than LIVE
     """
     info, end, _ = vocabulary
-    meta = tables[8]
-    inst = tables[0]
     i = config[0]
+    inst = mem[R_INST] + INST * i
     t0 = config[2]
     if t0 == -1:
-        t0 = inst[i, I_TRIE]
+        t0 = mem[inst + I_TRIE]
         if t0 == -1:
-            meta[M_KIND] = HOLE_TRIE
-            meta[M_A] = i
-            return HOLE
-    k = meta[M_EXIT]
-    node = meta[M_NODE]
+            mem[M_KIND] = HOLE_TRIE
+            mem[M_A] = i
+            return np.int64(HOLE)
+    k = mem[M_EXIT]
+    node = mem[M_NODE]
+    # counts are checked below: any count within the lexeme's bounds will do from there on
+    count = max(mem[inst + I_LEAST], 0) << 32
     while k < exits.shape[0]:
-        top = np.int64(exits[k, 0])
+        top = exits[k, 0]
         if node < 0:
             node = top
             if exits[k, 2] < bounds[0] or exits[k, 2] > bounds[1]:
                 k += 1
-                node = -1
+                node = np.int64(-1)
                 continue
             depth = np.int64(info[top]) >> 8
             t = t0
-            if t > 0:
-                t = _along(tables, vocabulary, path, top, t)
+            if t > 0 and depth > 1:
+                t = _along(mem, vocabulary, path, top, t)
             path[depth - 1, 0] = i
             path[depth - 1, 1] = exits[k, 1]
             path[depth - 1, 2] = t
-            # the counts were checked above: any count within the lexeme's bounds will do
-            path[depth - 1, 3] = (max(inst[i, I_LEAST], 0) << 32) | np.int64(exits[k, 3])
+            path[depth - 1, 3] = count | exits[k, 3]
             path[depth - 1, 4] = config[4]
-        status = walk(tables, vocabulary, path, node, end[top], given, out_mask)
+        status = walk(mem, rows, vocabulary, path, node, end[top], given, out_mask)
         given = 0
         if status != LIVE:
-            meta[M_EXIT] = k
+            mem[M_EXIT] = k
             return status
-        node = -1
+        node = np.int64(-1)
         k += 1
-    return LIVE
+    return np.int64(LIVE)
 
 
 @njit(cache=True, nogil=True)
-def _along(tables, vocabulary, path, top, t):  # type: ignore[no-untyped-def]
-    """The trie node of known texts that the bytes on the way to trie node `top` of the vocabulary lead to, from `t`.
-
-    Only whether a known text has been spelled to its end matters here.
-    """
+def _along(mem, vocabulary, path, top, t):  # type: ignore[no-untyped-def]
+    """The trie node of known texts that the bytes on the way to vocabulary node `top` lead to from `t`, 0 if none."""
     info = vocabulary[0]
     depth = np.int64(info[top]) >> 8
-    if depth == 1:
-        return t
-    # the nodes above `top`, found by going back: the last node before it at each smaller depth
+    # the nodes above `top`: going back, the last one of each smaller depth
     node = top - 1
     want = depth - 1
     while want > 0:
-        d = np.int64(info[node]) >> 8
-        if d == want:
-            path[d, 3] = np.int64(info[node]) & 255
+        packed = np.int64(info[node])
+        if packed >> 8 == want:
+            path[want, 3] = packed & 255
             want -= 1
-        if want > 0:
-            node -= 1
+        node -= 1
     x = np.int64(0)
-    at = t
     for d in range(1, depth):
-        b = path[d, 3]
-        status, _, at, x = _texts_only(tables, at, x, b)
-        if status != LIVE:
-            return np.int64(0)
-    return at
+        t, x = _texts_only(mem, t, x, path[d, 3])
+        if t == 0:
+            return t
+    return t
 
 
 @njit(cache=True, nogil=True)
-def _texts_only(tables, t, x, b):  # type: ignore[no-untyped-def]
-    """One byte of a string for the trie of known texts alone, allowed or not: (status, 0, t, x)."""
-    trie = tables[3]
-    zero = np.int64(0)
+def _texts_only(mem, t, x, b):  # type: ignore[no-untyped-def]
+    """One byte of a string for the trie of known texts alone, allowed or not: (t, x), t = 0 if it leads out."""
     esc = x & 0xFFFFFFFF
     stage = esc >> 19 & 7
-    point = np.int64(-1)
-    if stage == 0:
-        if b == 0x5C:
-            return LIVE, zero, t, np.int64(ESCAPED << 19)
-        first = np.int64(trie[t, 0])
-        for k in range(first, first + trie[t, 1]):
-            if trie[k, 2] == b:
-                return LIVE, zero, np.int64(k), zero
-        return DEAD, zero, zero, zero
+    high = esc >> 22
+    zero = np.int64(0)
+    if stage == 0 or (stage == PENDING and b != 0x5C):
+        if stage == PENDING:
+            t = _text_point(mem, t, 0xD800 + high)
+        if b == 0x5C or t == 0:
+            return t, np.int64(ESCAPED << 19)
+        return _child(mem, t, b), zero
+    if stage == PENDING:
+        return t, np.int64(PENDING_ESCAPED << 19) | (high << 22)
     if stage == ESCAPED or stage == PENDING_ESCAPED:
         if b == 0x75:
-            if stage == ESCAPED:
-                return LIVE, zero, t, np.int64(HEX << 19)
-            return LIVE, zero, t, np.int64(PENDING_HEX << 19) | (esc & ~np.int64((1 << 22) - 1))
+            return t, np.int64((HEX if stage == ESCAPED else PENDING_HEX) << 19) | (high << 22)
         if stage == PENDING_ESCAPED:
-            t = _text_point(trie, t, 0xD800 + (esc >> 22))
+            t = _text_point(mem, t, 0xD800 + high)
         point = np.int64(_short_escape(b))
-    elif stage == PENDING:
-        if b == 0x5C:
-            return LIVE, zero, t, np.int64(PENDING_ESCAPED << 19) | (esc & ~np.int64((1 << 22) - 1))
-        t = _text_point(trie, t, 0xD800 + (esc >> 22))
-        if t == 0:
-            return DEAD, zero, zero, zero
-        first = np.int64(trie[t, 0])
-        for k in range(first, first + trie[t, 1]):
-            if trie[k, 2] == b:
-                return LIVE, zero, np.int64(k), zero
-        return DEAD, zero, zero, zero
     else:
         value = (esc & 0xFFFF) << 4 | _hex(b)
         count = (esc >> 16 & 7) + 1
         if count < 4:
-            return LIVE, zero, t, (esc & ~np.int64((1 << 19) - 1)) | value | (count << 16)
+            return t, value | (count << 16) | (stage << 19) | (high << 22)
         if stage == PENDING_HEX:
             if 0xDC00 <= value <= 0xDFFF:
-                value = 0x10000 + ((esc >> 22) << 10) + (value - 0xDC00)
+                value = 0x10000 + (high << 10) + (value - 0xDC00)
             else:
-                t = _text_point(trie, t, 0xD800 + (esc >> 22))
-        if t > 0 and 0xD800 <= value <= 0xDBFF:
-            return LIVE, zero, t, np.int64(PENDING << 19) | ((value - 0xD800) << 22)
+                t = _text_point(mem, t, 0xD800 + high)
+        if 0xD800 <= value <= 0xDBFF:
+            return t, np.int64(PENDING << 19) | ((value - 0xD800) << 22)
         point = value
     if t == 0 or point < 0:
-        return DEAD, zero, zero, zero
-    t = _text_point(trie, t, point)
-    return (LIVE if t > 0 else DEAD), zero, t, zero
+        return zero, zero
+    return _text_point(mem, t, point), zero
 
 
 @njit(cache=True, nogil=True)
-def _text_point(trie, t, point):  # type: ignore[no-untyped-def]
+def _text_point(mem, t, point):  # type: ignore[no-untyped-def]
     """The trie node after one code point, 0 if there is none."""
-    if point < 0x80:
-        n = 1
-    elif point < 0x800:
-        n = 2
-    elif point < 0x10000:
-        n = 3
-    else:
-        n = 4
-    for k in range(n):
-        if n == 1:
+    length = 1 if point < 0x80 else 2 if point < 0x800 else 3 if point < 0x10000 else 4
+    for k in range(length):
+        if length == 1:
             b = point
         elif k == 0:
-            b = ((0xF00 >> n) & 0xFF) | (point >> (6 * (n - 1)))
+            b = ((0xF00 >> length) & 0xFF) | (point >> 6 * (length - 1))
         else:
-            b = 0x80 | (point >> (6 * (n - 1 - k)) & 63)
-        found = np.int64(0)
-        first = np.int64(trie[t, 0])
-        for child in range(first, first + trie[t, 1]):
-            if trie[child, 2] == b:
-                found = np.int64(child)
-                break
-        if found == 0:
-            return found
-        t = found
+            b = 0x80 | (point >> 6 * (length - 1 - k) & 63)
+        t = _child(mem, t, b)
+        if t == 0:
+            return t
     return np.int64(t)
 
 
@@ -861,7 +864,7 @@ def build_trie(data, indptr, base, out_nodes):  # type: ignore[no-untyped-def]
     """Lay out the trie of sorted, different texts breadth first; returns the number of nodes.
 
     data, indptr  the texts' bytes, uint8 and int64 offsets       base  number that the first node gets
-    out_nodes     (1 + total bytes, 6) int32, see `trie` above
+    out_nodes     (1 + total bytes, 6) int64, see `nodes` above
     """
     n_texts = indptr.shape[0] - 1
     out_nodes[0, 0] = 0
@@ -870,7 +873,7 @@ def build_trie(data, indptr, base, out_nodes):  # type: ignore[no-untyped-def]
     out_nodes[0, 3] = -1
     out_nodes[0, 4] = 0
     out_nodes[0, 5] = n_texts
-    depths = np.zeros(out_nodes.shape[0], dtype=np.int32)
+    depths = np.zeros(out_nodes.shape[0], dtype=np.int64)
     n = 1
     node = 0
     while node < n:

@@ -49,6 +49,7 @@ __all__ = [
     "FLAT",
     "INFO_SIZE",
     "KLASS",
+    "LONGER",
     "MODULUS",
     "NO_SHIFT",
     "SAME_SIDES",
@@ -75,6 +76,7 @@ NO_SHIFT = -(10**6)
 ANYHOW, ONLY_LOWEST = -1, -2
 # phases and columns of a state: the key, then what the value is if it ends here
 START, MINUS, ZERO, INT, DOT, FRAC, EXP, SIGN, POWER, FINAL = range(10)
+LONGER = 10  # of a scratch row: ask `exists` for numbers that are P and more, not for P itself
 PHASE, SIDE, USED, LENGTH, POINT, LOW, HIGH, ZEROS, RESIDUE, X, KLASS, BITS = range(12)
 KEY, WIDTH = 10, 12
 SYMBOLS = 14
@@ -188,7 +190,9 @@ def _some_longer(problem, k, e, cap, length, zeros, residue):  # type: ignore[no
         while tail % 10 == 0:
             tail //= 10
             digits -= 1
-        if _in_none(lattices, refused, e, digits, (_shifted(residue, zeros + digits - length, modulus) + tail) % modulus):
+        if _in_none(
+            lattices, refused, e, digits, (_shifted(residue, zeros + digits - length, modulus) + tail) % modulus
+        ):
             return True
         s += q
     return False
@@ -273,11 +277,12 @@ def _some_in_piece(problem, klass, first, last, cap, states, s):  # type: ignore
     """`exists` for exponents at which the whole box is in one piece of the line, of class `klass`."""
     info, _, _, _, goals, cubes, _ = problem
     length, zeros, residue = states[s, LENGTH], states[s, ZEROS], states[s, RESIDUE]
+    has_p = states[s, PHASE] != LONGER
     for k in range(goals[klass], goals[klass + 1]):
         r, refused = cubes[k, 1], cubes[k, 3]
         low, high = first, last
         if refused == 0:
-            if r == NO_SHIFT:
+            if r == NO_SHIFT and (has_p or cap > length):
                 return True
             low = last
         elif r == NO_SHIFT:
@@ -285,7 +290,7 @@ def _some_in_piece(problem, klass, first, last, cap, states, s):  # type: ignore
         else:
             low, high = max(first, r + 1), min(last, max(first, cap + info[SATURATION]))
         for e in range(low, high + 1):
-            if _holds(problem, k, e, length - zeros, residue):
+            if has_p and _holds(problem, k, e, length - zeros, residue):
                 return True
             if _some_longer(problem, k, e, cap, length, zeros, residue):
                 return True
@@ -297,7 +302,7 @@ def _some_among(problem, e, a, b, cap, states, s):  # type: ignore[no-untyped-de
     """`exists` for the exponent e of the constants a:b, those of this exponent that start with P."""
     _, consts, strings, region, goals, cubes, _ = problem
     side, length, residue = states[s, SIDE], states[s, LENGTH], states[s, RESIDUE]
-    row, n_row = states[s, LOW], length
+    row, n_row, has_p = states[s, LOW], length, states[s, PHASE] != LONGER
     if row == consts[a, 1] and strings[row, 0] <= length:  # P is the first constant itself
         n_row = -1
     for c in range(a, b + 1):
@@ -305,7 +310,7 @@ def _some_among(problem, e, a, b, cap, states, s):  # type: ignore[no-untyped-de
         if klass >= 0 and n_row >= 0:
             following = consts[c, 1] if c < b else -1
             for k in range(goals[klass], goals[klass + 1]):
-                if c == a and _holds(problem, k, e, length - states[s, ZEROS], residue):
+                if c == a and has_p and _holds(problem, k, e, length - states[s, ZEROS], residue):
                     return True
                 if _some_between(problem, k, e, cap, length, row, n_row, following):
                     return True
@@ -313,7 +318,7 @@ def _some_among(problem, e, a, b, cap, states, s):  # type: ignore[no-untyped-de
             row = consts[c, 1]
             n_row = strings[row, 0]
             klass = region[2 * c + 1 + side]
-            if klass >= 0 and n_row <= cap:
+            if klass >= 0 and n_row <= cap and (has_p or n_row > length):
                 for k in range(goals[klass], goals[klass + 1]):
                     if _holds(problem, k, e, n_row, strings[row, 1]):
                         return True
@@ -683,7 +688,7 @@ def _intern(problem, states, table):  # type: ignore[no-untyped-def]
     if _equal(states, 1, c):
         return 0
     _judge(problem, states, c)
-    if states[c, KLASS] < 0 and not closable(problem, states, c, ANYHOW):
+    if states[c, KLASS] < 0 and not closable(problem, states, c, np.int64(ANYHOW)):
         for k in range(KEY):
             states[1, k] = states[c, k]
         return 0

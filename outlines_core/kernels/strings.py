@@ -13,8 +13,8 @@ remembered. A search can be left (a table is full, a row is owed) and is taken u
 
     fixed    prog (n_nodes, 8) int32, columns N_*: `kernels.dfa`'s NFA plus the lengths from each node (`spans`)
              targets int32 · dag (n_dag, n_classes) uint16
-             goal int32: class of each of the 256 bytes (-1: cannot be spelled) · where the cubes end · the cubes: number
-             of literals, then for each (kind, wanted, p, q): MATCHES, slot · LENGTH, low, high · ONE_OF, test ·
+             goal int32: class of each of the 256 bytes (-1: cannot be spelled) · where the cubes end · the cubes: their
+             number of literals, then for each (kind, wanted, p, q): MATCHES, slot · LENGTH, low, high · ONE_OF, test ·
              the listing: numbers of the ONE_OF tests that list a value, value by value
              steps (12 + 2, n_classes) int32: position after a byte; HEADS: does a character begin; SIZES: usable bytes
              trie (n + 2, 6) int32, columns T_*
@@ -46,8 +46,8 @@ __all__ = [
     "FULL",
     "FULL_PARTS",
     "FULL_POOL",
-    "FULL_STATES",
     "FULL_QUEUE",
+    "FULL_STATES",
     "GOAL_END",
     "HEADS",
     "INF",
@@ -63,6 +63,7 @@ __all__ = [
     "M_OUT",
     "M_OWED",
     "M_TOP",
+    "N_NEAR",
     "N_SIZE",
     "ONE_OF",
     "OWED",
@@ -77,13 +78,11 @@ __all__ = [
     "T_LISTED",
     "T_SIZE",
     "T_VALUES",
-    "build_trie",
     "enter",
     "enter_part",
     "fill_row",
     "grade_values",
     "rehash",
-    "spans",
 ]
 
 _CHAR, _SPLIT, _ACCEPT, _BEGIN, _END = 0, 1, 2, 3, 4  # as in kernels.dfa
@@ -133,78 +132,12 @@ _HASH_SEED = 1469598103934665603
 _HASH_PRIME = 1099511628211
 
 
-# -- lengths ----------------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def spans(prog, targets):  # type: ignore[no-untyped-def]
-    """Fill N_NEAR and N_FAR: texts of NEAR, NEAR + 1, ..., FAR characters lead from a node to acceptance.
-
-    NEAR is the least length there is (INF: none); there may be lengths beyond a gap after FAR. N_HEAD says whether the
-    bytes of a CHAR begin a character. Continuations have smaller indices, so few sweeps are needed; FAR grows from
-    below and is right at any time, so it is given up after some.
-    """
-    n = prog.shape[0]
-    for s in range(n):
-        prog[s, N_NEAR] = INF
-        prog[s, N_FAR] = -1
-    changed = True
-    while changed:
-        changed = False
-        for s in range(n):
-            what = prog[s, N_KIND]
-            near = INF
-            if what == _CHAR:
-                if prog[prog[s, N_B], N_NEAR] < INF:
-                    near = prog[prog[s, N_B], N_NEAR] + prog[s, N_HEAD]
-            elif what == _SPLIT:
-                for k in range(prog[s, N_A], prog[s, N_B]):
-                    near = min(near, prog[targets[k], N_NEAR])
-            elif what == _ACCEPT or (what == _END and (prog[s, N_USEFUL] & 1) != 0):
-                near = 0
-            if near != prog[s, N_NEAR]:
-                prog[s, N_NEAR] = near
-                prog[s, N_FAR] = near
-                changed = True
-    for sweep in range(6):
-        changed = False
-        for s in range(n):
-            what = prog[s, N_KIND]
-            near = prog[s, N_NEAR]
-            far = prog[s, N_FAR]
-            if near == INF or far == INF:
-                continue
-            if what == _CHAR:
-                far = prog[prog[s, N_B], N_FAR]
-                if far < INF:
-                    far += prog[s, N_HEAD]
-            elif what == _SPLIT:
-                wider = True
-                while wider:
-                    wider = False
-                    for k in range(prog[s, N_A], prog[s, N_B]):
-                        t = targets[k]
-                        if prog[t, N_NEAR] <= far + 1 and prog[t, N_FAR] > far:
-                            far = prog[t, N_FAR]
-                            wider = far < INF
-                        if prog[t, N_KIND] == _CHAR and prog[t, N_B] == s and prog[t, N_HEAD] == 1:
-                            far = INF  # one character and back here
-                            wider = False
-                            break
-            if far > prog[s, N_FAR]:
-                prog[s, N_FAR] = far
-                changed = True
-        if not changed:
-            break
-
-
 # -- part states ------------------------------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
-def _closure(prog, targets, scratch, node, at_begin, n_items, generation):  # type: ignore[no-untyped-def]
+def _closure(prog, targets, mark, stack, items, node, at_begin, n_items, generation):  # type: ignore[no-untyped-def]
     """Append the items that `node` stands for without reading a byte; returns the new number of items."""
-    mark, stack, items = scratch[0][0], scratch[0][1], scratch[1]
     stack[0] = node
     top = 1
     while top > 0:
@@ -257,10 +190,8 @@ def _sift(items, root, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _intern_part(prog, parts, scratch, meta, n):  # type: ignore[no-untyped-def]
+def _intern_part(prog, info, pool, table, items, meta, n):  # type: ignore[no-untyped-def]
     """The state of the set items[:n]; FULL if a table is."""
-    info, pool, table = parts
-    items = scratch[1]
     if n == 0:
         return 0
     ordered = True
@@ -336,7 +267,7 @@ def _intern_part(prog, parts, scratch, meta, n):  # type: ignore[no-untyped-def]
                 at = node if (item & 0xFFFF) == prog[node, N_A] else prog[node, N_B]
                 if prog[at, N_NEAR] <= far + 1 and prog[at, N_FAR] > far:
                     far = np.int64(prog[at, N_FAR])
-                    wider = far < INF
+                    wider = True
     for i in range(n):
         pool[start + i] = items[i]
     info[s, D_BEGIN] = start
@@ -353,11 +284,14 @@ def _intern_part(prog, parts, scratch, meta, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _expand_part(fixed, parts, scratch, meta, state):  # type: ignore[no-untyped-def]
-    """Fill the row of a part state."""
+def _fill_part(fixed, parts, scratch, meta, state):  # type: ignore[no-untyped-def]
+    """Fill the row of a part state.  Returns DONE, FULL or OWED."""
     prog, targets, dag = fixed[0], fixed[1], fixed[2]
     info, pool, table = parts
-    items = scratch[1]
+    if info[state, D_FILLED] == LATER:
+        meta[M_OWED] = state
+        return OWED
+    mark, stack, items = scratch[0][0], scratch[0][1], scratch[1]
     for klass in range(dag.shape[1]):
         meta[M_MARK] += 1
         generation = meta[M_MARK]
@@ -371,11 +305,11 @@ def _expand_part(fixed, parts, scratch, meta, state):  # type: ignore[no-untyped
             if step == 0:
                 continue
             if step == 1:
-                n = _closure(prog, targets, scratch, prog[item >> 16, N_B], False, n, generation)
+                n = _closure(prog, targets, mark, stack, items, prog[item >> 16, N_B], False, n, generation)
             else:
                 items[n] = (item & ~np.int64(0xFFFF)) | np.int64(step)
                 n += 1
-        target = _intern_part(prog, parts, scratch, meta, n)
+        target = _intern_part(prog, info, pool, table, items, meta, n)
         if target < 0:
             return FULL
         info[state, D_SIZE + klass] = target
@@ -387,68 +321,12 @@ def _expand_part(fixed, parts, scratch, meta, state):  # type: ignore[no-untyped
 def enter_part(fixed, parts, scratch, meta, node):  # type: ignore[no-untyped-def]
     """The part state before the first byte; FULL."""
     meta[M_MARK] += 1
-    n = _closure(fixed[0], fixed[1], scratch, node, True, 0, meta[M_MARK])
-    return _intern_part(fixed[0], parts, scratch, meta, n)
-
-
-@njit(cache=True, nogil=True)
-def _fill_parts(fixed, parts, scratch, meta, state):  # type: ignore[no-untyped-def]
-    """Make sure that the rows of all parts of the tuple `state` are there."""
-    info = parts[0]
-    for k in range(_SLOTS, state.shape[0]):
-        d = state[k]
-        if info[d, D_FILLED] != 1:
-            if info[d, D_FILLED] == LATER:
-                meta[M_OWED] = d
-                return OWED
-            if _expand_part(fixed, parts, scratch, meta, d) < 0:
-                return FULL
-    return DONE
+    marks = scratch[0]
+    n = _closure(fixed[0], fixed[1], marks[0], marks[1], scratch[1], node, True, 0, meta[M_MARK])
+    return _intern_part(fixed[0], parts[0], parts[1], parts[2], scratch[1], meta, n)
 
 
 # -- listed values ----------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True, nogil=True)
-def build_trie(data, ends, out_trie):  # type: ignore[no-untyped-def]
-    """Write the trie of the strings that end in `data` at `ends`, sorted and distinct; returns its end.
-
-    out_trie  (total bytes + 3, T_SIZE) int32, zeroed; node 1 is the root, nodes in preorder; the returned number is that
-              of a sentinel behind them. Only T_BYTE, T_END and T_VALUES are written.
-    """
-    longest = 0
-    begin = 0
-    for i in range(ends.shape[0]):
-        longest = max(longest, ends[i] - begin)
-        begin = ends[i]
-    path = np.zeros(longest + 1, dtype=np.int32)
-    path[0] = 1
-    n = 2
-    depth = 0
-    begin = np.int64(0)
-    previous = np.int64(0)
-    for i in range(ends.shape[0]):
-        size = ends[i] - begin
-        common = 0
-        if i > 0:
-            while common < size and common < depth and data[begin + common] == data[previous + common]:
-                common += 1
-        while depth > common:
-            out_trie[path[depth], T_END] = n
-            depth -= 1
-        while depth < size:
-            out_trie[n, T_BYTE] = data[begin + depth]
-            out_trie[n, T_VALUES] = i
-            depth += 1
-            path[depth] = n
-            n += 1
-        previous = begin
-        begin = ends[i]
-    while depth >= 0:
-        out_trie[path[depth], T_END] = n
-        depth -= 1
-    out_trie[n, T_VALUES] = ends.shape[0]
-    return n
 
 
 @njit(cache=True, nogil=True)
@@ -465,9 +343,7 @@ def grade_values(fixed, parts, scratch, meta, start, first, path, tuples):  # ty
     info = parts[0]
     width = tuples.shape[1]
     n = trie.shape[0] - 1
-    depth = 0
-    if first > 1:
-        depth = np.int64(meta[M_DEPTH])
+    depth = np.int64(0) if first == 1 else meta[M_DEPTH]
     for node in range(first, n):
         meta[M_OUT] = node
         meta[M_DEPTH] = depth
@@ -482,9 +358,11 @@ def grade_values(fixed, parts, scratch, meta, start, first, path, tuples):  # ty
             state[_V] = 0
             klass = goal[trie[node, T_BYTE]]
             if before[_V] != 0 and klass >= 0:
-                status = _fill_parts(fixed, parts, scratch, meta, before)
-                if status < 0:
-                    return status
+                for k in range(_SLOTS, width):
+                    if info[before[k], D_FILLED] != 1:
+                        status = _fill_part(fixed, parts, scratch, meta, before[k])
+                        if status < 0:
+                            return status
                 state[_V] = steps[before[_V], klass]
                 state[_COUNT] = min(before[_COUNT] + steps[HEADS, klass], meta[M_TOP])
                 for k in range(_SLOTS, width):
@@ -619,10 +497,8 @@ def _judge(goal, trie, info, state, exact):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _intern(fixed, parts, product, scratch, meta):  # type: ignore[no-untyped-def]
-    """The state of the tuple in scratch; 0 if it is surely dead, FULL."""
-    states, table = product[0], product[1]
-    state = scratch[2][3]
+def _intern(goal, trie, info, states, table, state, meta):  # type: ignore[no-untyped-def]
+    """The state of a tuple; 0 if it is surely dead, FULL."""
     width = states.shape[1] - P_SIZE
     h = np.uint64(_HASH_SEED)
     for k in range(width):
@@ -641,7 +517,7 @@ def _intern(fixed, parts, product, scratch, meta):  # type: ignore[no-untyped-de
             if same:
                 return s
         cell = (cell + 1) & (cells - 1)
-    verdict = _judge(fixed[3], fixed[5], parts[0], state, meta[M_EXACT] != 0)
+    verdict = _judge(goal, trie, info, state, meta[M_EXACT] != 0)
     if verdict < 0:
         return 0
     s = meta[M_N_STATES]
@@ -680,14 +556,16 @@ def _expand(fixed, parts, product, scratch, meta, s, out):  # type: ignore[no-un
     A child's byte leads there and not where the rest of its class does.  ``meta[M_OUT]`` becomes their number.
     """
     goal, steps, trie = fixed[3], fixed[4], fixed[5]
-    info = parts[0]
+    info, states, table = parts[0], product[0], product[1]
     state, taken = scratch[2][3], scratch[2][2]
-    source = product[0][s, P_SIZE:]
-    status = _fill_parts(fixed, parts, scratch, meta, source)
-    if status < 0:
-        return status
+    source = states[s, P_SIZE:]
     n_classes = steps.shape[1]
     width = source.shape[0]
+    for k in range(_SLOTS, width):
+        if info[source[k], D_FILLED] != 1:
+            status = _fill_part(fixed, parts, scratch, meta, source[k])
+            if status < 0:
+                return status
     node = source[_TRIE]
     top = meta[M_TOP]
     n_out = n_classes
@@ -706,7 +584,7 @@ def _expand(fixed, parts, product, scratch, meta, s, out):  # type: ignore[no-un
                 state[_TRIE] = child
                 for k in range(_SLOTS, width):
                     state[k] = info[source[k], D_SIZE + klass]
-                target = _intern(fixed, parts, product, scratch, meta)
+                target = _intern(goal, trie, info, states, table, state, meta)
                 if target < 0:
                     return target
                 out[n_out] = target
@@ -724,7 +602,7 @@ def _expand(fixed, parts, product, scratch, meta, s, out):  # type: ignore[no-un
         state[_TRIE] = 0
         for k in range(_SLOTS, width):
             state[k] = info[source[k], D_SIZE + klass]
-        target = _intern(fixed, parts, product, scratch, meta)
+        target = _intern(goal, trie, info, states, table, state, meta)
         if target < 0:
             return target
         out[klass] = target
@@ -854,7 +732,7 @@ def _settle(fixed, parts, product, scratch, meta, s):  # type: ignore[no-untyped
         for k in range(states.shape[1] - P_SIZE):
             state[k] = states[s, P_SIZE + k]
         state[_COUNT] = FREE
-        freed = _intern(fixed, parts, product, scratch, meta)
+        freed = _intern(fixed[3], fixed[5], parts[0], states, product[1], state, meta)
         if freed < 0:
             return freed
         if freed != 0 and states[freed, P_LIVE] == 0:
@@ -871,7 +749,7 @@ def _settle(fixed, parts, product, scratch, meta, s):  # type: ignore[no-untyped
 def enter(fixed, parts, product, scratch, meta, state):  # type: ignore[no-untyped-def]
     """The product state of a tuple: 0 if it is dead; FULL, OWED, TOO_LONG."""
     scratch[2][3][: state.shape[0]] = state
-    s = _intern(fixed, parts, product, scratch, meta)
+    s = _intern(fixed[3], fixed[5], parts[0], product[0], product[1], scratch[2][3], meta)
     if s <= 0:
         return s
     status = _settle(fixed, parts, product, scratch, meta, s)

@@ -35,7 +35,7 @@ class Point:
 @dataclasses.dataclass
 class Node:
     value: int
-    next: Optional[Node] = None
+    next: Node | None = None
     at: Point | None = None
 
 
@@ -134,8 +134,8 @@ class TestAnnotations:
                 },
             ),
             (tuple[()], {"type": "array", "minItems": 0, "maxItems": 0}),
-            (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
-            (Union[int, str], {"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+            (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),  # noqa: UP045
+            (Union[int, str], {"anyOf": [{"type": "integer"}, {"type": "string"}]}),  # noqa: UP007
             (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
             (Literal["a"], {"const": "a"}),
             (Literal["a", 1, None, Color.RED], {"enum": ["a", 1, None, "red"]}),
