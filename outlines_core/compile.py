@@ -294,9 +294,9 @@ def _recompile_json_schema(
     )
 
 
-def validate_schema_support(schema: Any, *, registry: Any = None, limits: Limits | None = None) -> list[
-    UnsupportedFeatureError
-]:
+def validate_schema_support(
+    schema: Any, *, registry: Any = None, limits: Limits | None = None
+) -> list[UnsupportedFeatureError]:
     """The places of a schema that cannot be enforced, without a vocabulary.
 
     Raises:

@@ -24,7 +24,6 @@ from outlines_core.json_schema.formula import TRUE, Formula
 from outlines_core.json_schema.lexemes import Lexemes
 from outlines_core.json_schema.machine import (
     NUMBERS,
-    ONLY,
     STRINGS,
     ArrayFrame,
     Frame,
@@ -37,7 +36,7 @@ from outlines_core.json_schema.machine import (
 from outlines_core.json_schema.nodes import SchemaNode
 from outlines_core.json_schema.splits import canonical
 from outlines_core.kernels import json as kernel
-from outlines_core.kernels.dfa import fill_sparse, mask_to_ids
+from outlines_core.kernels.dfa import fill_sparse, mask_hash, mask_to_ids
 from outlines_core.limits import Limits
 from outlines_core.regex.ast import CharSet, Repeat
 from outlines_core.regex.language import Language
@@ -148,6 +147,7 @@ class LexemeMasks:
         self.lexemes = Lexemes(limits, alphabet)
         self.arena = Arena()
         self.lock = threading.RLock()
+        self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
         self._inside: dict[int, tuple[NDArray[np.uint32], NDArray[np.int64]]] = {}
         self._lengths: NDArray[np.int32] | None = None
         self._limited: dict[int, NDArray[np.uint32]] = {}
@@ -160,14 +160,27 @@ class LexemeMasks:
     @property
     def is_full(self) -> bool:
         """Should new automata begin with an empty one?"""
-        return self.nbytes > 4 * self.limits.max_mask_bytes
+        return self.arena.nbytes > self.limits.max_state_bytes
 
     def inside(self, core: JsonCore, c: int, kind: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """The tokens that stay inside a lexeme from content row `c`, and its exits."""
+        """The tokens that stay inside a lexeme from content row `c` (words, or fewer entries: ids), and its exits."""
         known = self._inside.get(c)
         if known is None:
-            known = self._inside[c] = self._walk(core, c, kind, _EMPTY)
-            self._nbytes += known[0].nbytes + known[1].nbytes
+            words, exits = self._walk(core, c, kind, _EMPTY)
+            known = self._keep(c, words, exits)
+        return known
+
+    def _keep(
+        self, c: int, words: NDArray[np.uint32], exits: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        if self._nbytes > self.limits.max_mask_bytes:
+            self._inside.clear()
+            self._limited.clear()
+            self._nbytes = 0
+        n = mask_to_ids(words, self._ids)
+        known = (self._ids[:n].copy().view(np.uint32) if n <= len(self._ids) else words, exits)
+        self._inside[c] = known
+        self._nbytes += known[0].nbytes + exits.nbytes + 300
         return known
 
     def _walk(
@@ -191,14 +204,13 @@ class LexemeMasks:
         return words[: self.n_words], exits[: core.mem[kernel.M_N_EXITS]].copy()
 
     def limited(self, core: JsonCore, room: int) -> NDArray[np.uint32]:
-        """The tokens that stay inside an unconstrained string and add at most `room` characters."""
-        if room >= self.trie.max_depth:
-            return self.inside(core, FREE, kernel.STRING)[0]
+        """The tokens that stay inside an unconstrained string and add at most `room` characters, as words."""
+        room = min(room, self.trie.max_depth)
         known = self._limited.get(room)
         if known is None:
             if self._lengths is None:
                 self._lengths = np.full(self.table.size, 1 << 30, dtype=np.int32)
-                self._inside[FREE] = self._walk(core, FREE, kernel.STRING, self._lengths)
+                self._keep(FREE, *self._walk(core, FREE, kernel.STRING, self._lengths))
             bits = np.zeros(32 * self.n_words, dtype=np.uint8)
             bits[: self.table.size] = self._lengths <= room
             known = np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
@@ -260,7 +272,8 @@ class JsonCore:
         self.edges: dict[tuple[int, int], int] = {}
         self.masks: dict[int, NDArray[np.int32]] = {}
         self._by_config: dict[Any, NDArray[np.int32]] = {}
-        self._dense: dict[bytes, NDArray[np.int32]] = {}
+        self._dense: dict[int, NDArray[np.int32]] = {}
+        self._ids = np.empty(self.room, dtype=np.int32)
         self._mask_bytes = 0
         self._path = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
         self._run = np.zeros((3, 5), dtype=np.int64)
@@ -299,6 +312,8 @@ class JsonCore:
         self._lay_out(regions)
         self.mem[kernel.M_N_STACK] = 1
         self.inst[:2] = 0
+        self.inst[0, kernel.I_FLAGS] = kernel.COUNTED
+        self.inst[0, kernel.I_MOST] = -1
 
     def _lay_out(self, regions: dict[str, NDArray[np.int64]]) -> None:
         """Put the regions into one array, one behind the other, and make views of them."""
@@ -499,7 +514,7 @@ class JsonCore:
     def _number_instance(self, goal: Goal) -> int:
         machine = self.machine
         tests, cubes = machine.tests(goal, NUMBERS)
-        key = ("number", tests, cubes, None if goal.cubes == ONLY else goal.watched)
+        key = ("number", tests, cubes, None if goal.is_single else goal.watched)
         found = self._instances.get(key)
         if found is None:
             recognizer = self.shared.lexemes.numbers(tests, cubes) if cubes else None
@@ -516,13 +531,13 @@ class JsonCore:
 
     def _string_instance(self, goal: Goal, f: Formula) -> int:
         """The lexeme of a string value; 0 if no string will do."""
-        machine, formulas = self.machine, self.machine.formulas
+        formulas = self.machine.formulas
         watched = tuple(split[STRINGS] for split in goal.watched)
         key = ("string", watched, goal.cubes)
         found = self._instances.get(key)
         if found is not None:
             return found
-        single = goal.cubes == ONLY
+        single = goal.is_single
         if f == TRUE and single:
             found = self._instance(key, ("ends", 1), (kernel.STRING, FREE, 0, 0, -1, 0, 0))
         elif single and f > 0 and formulas.is_atom(f) and formulas.payload(f)[0] == "len":
@@ -531,7 +546,7 @@ class JsonCore:
             found = self._instance(key, ("ends", 1), fields)
         elif single and f < 0 and formulas.is_atom(-f) and formulas.payload(-f)[0] == "str":
             texts = sorted(formulas.payload(-f)[1], key=_encoded)
-            found = self._text_instance(key, texts, FREE, lambda text: 0, ("ends", 1), 0)
+            found = self._text_instance(key, texts, FREE, _never, ("ends", 1), 0)
         else:
             found = self._other_string(key, goal, f)
         if found == 0:
@@ -554,7 +569,7 @@ class JsonCore:
                 return 0
             good = sorted(outcomes, key=_encoded)
             values = [kernel.pack(outcomes[text], close=True) for text in good]
-            return self._text_instance(key, good, 0, lambda text: 1, ("texts", values), 0)
+            return self._text_instance(key, good, 0, _always, ("texts", values), 0)
         tests, cubes = machine.tests(goal, STRINGS)
         recognizer = self.shared.lexemes.strings(tests, cubes) if cubes else None
         if recognizer is None or not recognizer.start:
@@ -569,17 +584,14 @@ class JsonCore:
         alphabet = self.shared.lexemes.alphabet
         return alphabet is None or bool(alphabet[list(_encoded(text))].all())
 
-    def _text_instance(
-        self, key: Any, texts: list[str], row: int, allowed: Any, info: Any, flags: int
-    ) -> int:
+    def _text_instance(self, key: Any, texts: list[str], row: int, allowed: Any, info: Any, flags: int) -> int:
         """A lexeme with a trie of known texts (sorted by their bytes); ``allowed(text)`` says which may be written."""
         words = [0] * ((len(texts) >> 6) + 1)
         for leaf, text in enumerate(texts):
             if allowed(text):
                 words[leaf >> 6] |= 1 << (leaf & 63)
         offset = self._allowed(words)
-        n = self._instance(key, (*info, texts), (kernel.STRING, row, -1, 0, -1, flags, offset))
-        return n
+        return self._instance(key, (*info, texts), (kernel.STRING, row, -1, 0, -1, flags, offset))
 
     def _allowed(self, words: list[int]) -> int:
         offset = self._n_bits
@@ -808,7 +820,7 @@ class JsonCore:
             if status == kernel.DEAD:
                 return None
             if status == kernel.EXACT and self.mem[kernel.M_KIND] == kernel.HOLE_RETURN:
-                plain = self.inst[i, kernel.I_KIND] == kernel.PLAIN
+                plain = self.inst[i, kernel.I_KIND] == kernel.PLAIN and out[4] == sid  # it is the item
                 item = items.pop()
                 if not plain:
                     item.append(byte)
@@ -865,8 +877,8 @@ class JsonCore:
             whole = _encoded(self.info[i][-1][int(self.nodes[t, 4])])
             node, depth = int(self.inst[i, kernel.I_TRIE]), 0
             while node != t:
-                first = int(self.nodes[node, 0])
-                node = next(k for k in range(first, first + int(self.nodes[node, 1])) if self.nodes[k, 2] == whole[depth])
+                first, n = self.nodes[node, :2].tolist()
+                node = next(k for k in range(first, first + n) if self.nodes[k, 2] == whole[depth])
                 depth += 1
             raw = _escaped(whole[:depth])
         return raw + _partial_escape(x & 0xFFFFFFFF)
@@ -899,7 +911,7 @@ class JsonCore:
                 if self.accepting[state]:
                     self._add_eos(words)
                 known = self._by_config[key] = self._compressed(words)
-                self._mask_bytes += known.nbytes + 200
+                self._mask_bytes += 300 + (known.nbytes if known.shape != self.shape else 0)
                 if self._mask_bytes > self.limits.max_mask_bytes:
                     self._by_config.clear()
                     self._dense.clear()
@@ -937,12 +949,14 @@ class JsonCore:
                 return words[: self.n_words]
             n, least, most = x >> 32, int(self.inst[i, kernel.I_LEAST]), int(self.inst[i, kernel.I_MOST])
             words[: self.n_words] = shared.limited(self, most - n if most >= 0 else 1 << 30)
-            shared.limited(self, 0)  # the exits need their lengths
             exits = shared.inside(self, FREE, kind)[1]
             self._walk_exits(state, config, exits, (least - n, most - n if most >= 0 else 1 << 30), words)
             return words[: self.n_words]
         inside, exits = shared.inside(self, c, kind)
-        words[: self.n_words] = inside
+        if inside.shape[0] == self.n_words:
+            words[: self.n_words] = inside
+        else:
+            fill_sparse(inside.view(np.int32), words)
         if kind == kernel.STRING and t != 0 and c != FREE:  # known texts that the content row does not cover
             known_only = config.copy()
             known_only[1] = 0
@@ -1018,9 +1032,16 @@ class JsonCore:
 
     def _compressed(self, words: NDArray[np.uint32]) -> NDArray[np.int32]:
         """Ids if they are few, else the words."""
-        ids = np.empty(self.room, dtype=np.int32)
-        n = mask_to_ids(words, ids)
-        return ids[:n].copy() if n <= self.room else self._dense.setdefault(words.tobytes(), words.view(np.int32))
+        n = mask_to_ids(words, self._ids)
+        if n <= self.room:
+            return self._ids[:n].copy()
+        key = int(mask_hash(words))
+        known = self._dense.get(key)
+        mine = words.view(np.int32)
+        if known is None or not np.array_equal(known, mine):
+            known = self._dense[key] = mine
+            self._mask_bytes += mine.nbytes
+        return known
 
     def fill(self, state: int, words: NDArray[Any]) -> None:
         """Write the mask of `state` into `words` (checked)."""
@@ -1044,6 +1065,14 @@ class JsonCore:
             return mask
         ids = np.empty(self.size, dtype=np.int32)
         return ids[: mask_to_ids(mask.view(np.uint32), ids)]
+
+
+def _always(text: str) -> bool:
+    return True
+
+
+def _never(text: str) -> bool:
+    return False
 
 
 def _encoded(text: str) -> bytes:

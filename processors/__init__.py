@@ -13,8 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from processors.embedded import load_embedded
-    from processors.guide import AutomatonGuide, Generate, Guide, Instruction, RegexGuide, StopAtEOSGuide, Write
-    from processors.logits import GuideLogitsProcessor, OutlinesLogitsProcessor, RegexLogitsProcessor
+    from processors.guide import (
+        AutomatonGuide,
+        Generate,
+        Guide,
+        Instruction,
+        JSONGuide,
+        RegexGuide,
+        StopAtEOSGuide,
+        Write,
+    )
+    from processors.logits import (
+        GuideLogitsProcessor,
+        JSONLogitsProcessor,
+        OutlinesLogitsProcessor,
+        RegexLogitsProcessor,
+    )
     from processors.masking import apply_mask
     from processors.tokenizers import vocabulary_from
 
@@ -24,6 +38,8 @@ __all__ = [
     "Guide",
     "GuideLogitsProcessor",
     "Instruction",
+    "JSONGuide",
+    "JSONLogitsProcessor",
     "OutlinesLogitsProcessor",
     "RegexGuide",
     "RegexLogitsProcessor",
@@ -40,6 +56,8 @@ _LAZY = {
     "Guide": "guide",
     "GuideLogitsProcessor": "logits",
     "Instruction": "guide",
+    "JSONGuide": "guide",
+    "JSONLogitsProcessor": "logits",
     "OutlinesLogitsProcessor": "logits",
     "RegexGuide": "guide",
     "RegexLogitsProcessor": "logits",

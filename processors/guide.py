@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from interegular import FSM
 
     from outlines_core.index import Index
+    from outlines_core.limits import Limits
 
 __all__ = [
     "AutomatonGuide",
     "Generate",
     "Guide",
     "Instruction",
+    "JSONGuide",
     "RegexGuide",
     "StopAtEOSGuide",
     "Write",
@@ -348,6 +350,71 @@ class RegexGuide(AutomatonGuide):
     def states_to_token_maps(self) -> StateMaps:
         """The transitions, under the name and with the methods that older code uses."""
         return StateMaps(self)
+
+
+class JSONGuide(AutomatonGuide):
+    """The guide of a JSON Schema.
+
+    >>> import outlines_core as oc
+    >>> vocabulary = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)})
+    >>> guide = JSONGuide({"type": "boolean"}, vocabulary, whitespace="compact")
+    >>> guide.get_next_instruction(guide.get_next_state(guide.initial_state, ord("t")))
+    Write(tokens=[114, 117, 101])
+    """
+
+    def __init__(
+        self,
+        schema: Any,
+        tokenizer: Any = None,
+        whitespace_pattern: str | None = None,
+        *,
+        whitespace: str = "flexible",
+        max_whitespace: int = 64,
+        property_order: Literal["schema", "any"] = "schema",
+        ensure_ascii: bool = False,
+        lenient: bool = False,
+        registry: Any = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """Compile a schema.
+
+        Args:
+            schema: whatever `outlines_core.compile_json_schema` takes: a schema as dict, bool or JSON text, a pydantic
+                model, a dataclass, a TypedDict, an Enum, a callable; or the automaton that it has made.
+            tokenizer: a tokenizer or a `Vocabulary`; without effect if `schema` is an automaton.
+            whitespace_pattern: `whitespace` as a regex, under its older name.
+            whitespace, max_whitespace, property_order, ensure_ascii, lenient, registry, limits: see
+                `outlines_core.compile_json_schema`.
+
+        Raises:
+            ConstraintError: see `outlines_core.compile_json_schema`.
+        """
+        if isinstance(schema, TokenAutomaton):
+            super().__init__(schema)
+            return
+        if tokenizer is None:
+            raise TypeError("a schema needs a tokenizer or a Vocabulary to be compiled for")
+        if whitespace_pattern is not None and whitespace != "flexible":
+            raise ValueError("whitespace and whitespace_pattern are two names of one thing: give one of them")
+        from outlines_core import compile_json_schema
+
+        automaton = compile_json_schema(
+            schema,
+            as_vocabulary(tokenizer),
+            whitespace=whitespace if whitespace_pattern is None else whitespace_pattern,
+            max_whitespace=max_whitespace,
+            property_order=property_order,
+            ensure_ascii=ensure_ascii,
+            lenient=lenient,
+            registry=registry,
+            limits=limits,
+        )
+        super().__init__(automaton)
+
+    @classmethod
+    def from_schema(cls, schema: Any, tokenizer: Any, **options: Any) -> JSONGuide:
+        """The guide of a schema, as `RegexGuide.from_regex` makes that of a pattern."""
+        return cls(schema, tokenizer, **options)
 
 
 class StateMaps:

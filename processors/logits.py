@@ -24,102 +24,32 @@ from __future__ import annotations
 
 import copy
 import os
-from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor
 
 import outlines_core as oc
 from outlines_core.bitmask import unpack_ids
 from outlines_core.errors import GuideError, TokenRejectedError
 from outlines_core.types import DEAD, FINISHED
 from outlines_core.vocabulary import Vocabulary
-from processors._arrays import LIBRARIES, like, to_torch
 from processors._callers import generate_call, refuse_other_tokenizers
-from processors._continuous import install_guard, refuse_continuous_batching
+from processors._logits_base import OutlinesLogitsProcessor
 from processors._rows import RowTracker, Step
 from processors._sources import Marker, Source, source_of
-from processors.guide import AutomatonGuide
+from processors.guide import AutomatonGuide, JSONGuide
 from processors.masking import MaskBuffer, apply_mask
 from processors.tokenizers import vocabulary_from
 
-__all__ = ["GuideLogitsProcessor", "OutlinesLogitsProcessor", "RegexLogitsProcessor"]
+__all__ = ["GuideLogitsProcessor", "JSONLogitsProcessor", "OutlinesLogitsProcessor", "RegexLogitsProcessor"]
 
 _N_THREADS = os.cpu_count() or 1
 """Asked for once: the answer takes as long as a mask."""
 
 _FLOOR = -1e4
 """The logit of an EOS id where other processors left an ended row nothing: finite in every format, also scaled."""
-
-
-class OutlinesLogitsProcessor(LogitsProcessor):
-    """The shared base: takes the arrays of any library in one or two dimensions, and gives back what it was given.
-
-    A subclass implements `process_logits` for torch tensors in two dimensions.
-    """
-
-    def __init__(self, tensor_library_name: str = "torch") -> None:
-        """Check the name of the library whose arrays will come; which ones do come is seen from the arrays.
-
-        Raises:
-            NotImplementedError: an unknown library.
-        """
-        if tensor_library_name not in LIBRARIES:
-            raise NotImplementedError(
-                f"Library {tensor_library_name!r} is not supported: it must be one of {', '.join(LIBRARIES)}"
-            )
-        self.tensor_library_name = tensor_library_name
-
-    @abstractmethod
-    def process_logits(self, input_ids: torch.LongTensor, logits: torch.Tensor) -> torch.Tensor:
-        """The processed logits, as a new tensor.
-
-        Args:
-            input_ids: (n_rows, n) int64, prompt and generated ids.   logits: (n_rows, n_columns), not written to.
-        """
-
-    def reset(self) -> None:
-        """Forget what was seen: the next call begins a new text."""
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """The processed scores, of the type and shape of `scores`.
-
-        Args:
-            input_ids: (n_rows, n) or (n,), ids of prompt and generated text: torch, numpy, mlx, jax, tensorflow or
-                nested lists.
-            scores: (n_rows, n_columns) or (n_columns,), likewise.
-
-        Raises:
-            TypeError: arrays of an unknown library.
-            ValueError: the shapes do not fit together.
-        """
-        ids, logits = to_torch(input_ids), to_torch(scores)
-        if ids.dtype != torch.int64:
-            if ids.dtype.is_floating_point and ids.numel():
-                raise TypeError(f"input_ids must be integers, not {ids.dtype}")
-            ids = ids.to(torch.int64)
-        if ids.ndim == 1 and logits.ndim == 2 and logits.shape[0] == 1:  # what mlx passes
-            ids = ids[None]
-        if ids.ndim != logits.ndim or logits.ndim not in (1, 2) or ids.shape[:-1] != logits.shape[:-1]:
-            raise ValueError(
-                f"input_ids {tuple(ids.shape)} and logits {tuple(logits.shape)} must both have one dimension, or two "
-                "with as many rows"
-            )
-        with torch.no_grad():  # not a decorator: `generate` looks at the signature each step
-            if logits.ndim == 1:
-                return like(scores, self.process_logits(ids[None], logits[None])[0])  # type: ignore[arg-type]
-            return like(scores, self.process_logits(ids, logits))  # type: ignore[arg-type]
-
-    @property
-    def supports_continuous_batching(self) -> NoReturn:  # type: ignore[override]
-        """Raises: continuous batching shows a processor the last id of each row alone, and in no fixed order."""
-        refuse_continuous_batching()
-
-
-install_guard(OutlinesLogitsProcessor)
 
 
 class GuideLogitsProcessor(OutlinesLogitsProcessor):
@@ -182,8 +112,7 @@ class GuideLogitsProcessor(OutlinesLogitsProcessor):
             source_of(one, eos, default_eos, marker, max_new_tokens is not None) for one in self.guides
         ]
         self._all_plain = all(source.automaton is not None for source in self._sources)
-        pad = getattr(tokenizer, "pad_token_id", None)
-        self._pads = frozenset({int(pad)} if isinstance(pad, (int, np.integer)) else ())
+        self._pads = _pads_of(tokenizer)
         self._least_columns = 0 if vocabulary is None else _text_columns(vocabulary, self._sources)
         self._begin()
 
@@ -378,13 +307,93 @@ class RegexLogitsProcessor(GuideLogitsProcessor):
             max_new_tokens=max_new_tokens,
             on_violation=on_violation,
         )
-        pad = getattr(tokenizer, "pad_token_id", None)
-        self._pads = frozenset({int(pad)} if isinstance(pad, (int, np.integer)) else ())
-        self.tokenizer = tokenizer
+        self.tokenizer, self._pads = tokenizer, _pads_of(tokenizer)
         self.regex_string = regex_string
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.regex_string!r})"
+
+
+class JSONLogitsProcessor(GuideLogitsProcessor):
+    """Make every row a JSON text whose value satisfies a schema.
+
+    Args:
+        schema: whatever `outlines_core.compile_json_schema` takes: a schema as dict, bool or JSON text, a pydantic
+            model, a dataclass, a TypedDict, an Enum, a callable; or a list of G of them: row r of R then obeys schema
+            ``r * G // R``.
+        tokenizer: the tokenizer or `Vocabulary` of the model.
+        tensor_library_name: as in `OutlinesLogitsProcessor`. A text that is no name is a `whitespace_pattern`, which
+            an older signature has in this place.
+        whitespace_pattern: `whitespace` as a regex, under its older name.
+        whitespace, max_whitespace, property_order, ensure_ascii, lenient, registry, limits: as in
+            `outlines_core.compile_json_schema`.
+        eos_token_ids, start_after, max_new_tokens, on_violation: as in `GuideLogitsProcessor`.
+
+    >>> import torch
+    >>> vocabulary = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)})
+    >>> processor = JSONLogitsProcessor([{"type": "boolean"}, {"type": "null"}], vocabulary, whitespace="compact")
+    >>> scores = processor(torch.tensor([[1], [1]]), torch.zeros(2, 257))
+    >>> ["".join(map(chr, row.isfinite().nonzero())) for row in scores]
+    ['ft', 'n']
+    """
+
+    def __init__(
+        self,
+        schema: Any,
+        tokenizer: Any,
+        tensor_library_name: str | None = "torch",
+        whitespace_pattern: str | None = None,
+        *,
+        whitespace: str = "flexible",
+        max_whitespace: int = 64,
+        property_order: Literal["schema", "any"] = "schema",
+        ensure_ascii: bool = False,
+        lenient: bool = False,
+        registry: Any = None,
+        limits: oc.Limits | None = None,
+        eos_token_ids: int | Sequence[int] | None = None,
+        start_after: int | str | bytes | None = None,
+        max_new_tokens: int | None = None,
+        on_violation: Literal["eos", "raise"] = "eos",
+    ) -> None:
+        if tensor_library_name is None or not tensor_library_name.isidentifier():
+            if whitespace_pattern is None:
+                whitespace_pattern = tensor_library_name
+            tensor_library_name = "torch"
+        vocabulary = vocabulary_from(tokenizer, eos_token_ids=eos_token_ids)
+        guides = [
+            JSONGuide(
+                one,
+                vocabulary,
+                whitespace_pattern,
+                whitespace=whitespace,
+                max_whitespace=max_whitespace,
+                property_order=property_order,
+                ensure_ascii=ensure_ascii,
+                lenient=lenient,
+                registry=registry,
+                limits=limits,
+            )
+            for one in (schema if isinstance(schema, (list, tuple)) else [schema])
+        ]
+        super().__init__(
+            vocabulary,
+            guides,
+            tensor_library_name,
+            start_after=start_after,
+            max_new_tokens=max_new_tokens,
+            on_violation=on_violation,
+        )
+        self.tokenizer, self._pads = tokenizer, _pads_of(tokenizer)
+        self.schema = schema
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.schema!r})"
+
+
+def _pads_of(tokenizer: Any) -> frozenset[int]:
+    pad = getattr(tokenizer, "pad_token_id", None)
+    return frozenset({int(pad)} if isinstance(pad, (int, np.integer)) else ())
 
 
 def _eos_of(tokenizer: Any) -> Sequence[int] | None:

@@ -15,6 +15,7 @@ corrected, each because the library is known to answer otherwise than the specif
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from fractions import Fraction
@@ -30,7 +31,19 @@ from jsonschema.exceptions import ValidationError
 from tests.format_oracle import judge
 from tests.pattern_oracle import found
 
-__all__ = ["DuplicateKeyError", "Oracle", "OutsideBoxError", "exact", "frozen", "loads", "subschema", "target", "unsure", "valid"]
+__all__ = [
+    "DuplicateKeyError",
+    "Oracle",
+    "OutsideBoxError",
+    "exact",
+    "frozen",
+    "loads",
+    "matching",
+    "subschema",
+    "target",
+    "undecided_as",
+    "valid",
+]
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -112,6 +125,16 @@ _unsure: list[bool] = []  # what undecidable questions count as, while a verdict
 _asked: list[object] = []
 
 
+@contextlib.contextmanager
+def undecided_as(answer: bool) -> Iterator[None]:
+    """Take `answer` for every question that has no referee."""
+    _unsure.append(answer)
+    try:
+        yield
+    finally:
+        _unsure.pop()
+
+
 def _decided(answer: bool | None, question: object) -> bool:
     if answer is None:
         _asked.append(question)
@@ -119,7 +142,7 @@ def _decided(answer: bool | None, question: object) -> bool:
     return answer
 
 
-def _sub(validator: Any, schema: Any) -> Any:
+def subschema(validator: Any, schema: Any) -> Any:
     """The validator of a subschema, in the scope of an `$id` that it may have."""
     if isinstance(schema, bool):
         return validator.evolve(schema=schema)
@@ -127,7 +150,7 @@ def _sub(validator: Any, schema: Any) -> Any:
     return validator.evolve(schema=schema, _resolver=validator._resolver.in_subresource(resource))
 
 
-def _target(validator: Any, keyword: str) -> Any:
+def target(validator: Any, keyword: str) -> Any:
     """The validator of what a reference points to."""
     if keyword == "$recursiveRef":
         resolved = referencing.jsonschema.lookup_recursive_ref(validator._resolver)
@@ -136,7 +159,7 @@ def _target(validator: Any, keyword: str) -> Any:
     return validator.evolve(schema=resolved.contents, _resolver=resolved.resolver)
 
 
-def _matching(schema: Any, key: str) -> list[Any]:
+def matching(schema: Any, key: str) -> list[Any]:
     """The subschemas of `patternProperties` that apply to a key."""
     return [sub for p, sub in schema.get("patternProperties", {}).items() if _decided(found(p, key), (p, key))]
 
@@ -154,14 +177,14 @@ def _format(validator: Any, name: Any, value: Any, schema: Any) -> Iterator[Vali
 def _pattern_properties(validator: Any, _: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
     if isinstance(value, dict):
         for key, item in value.items():
-            for sub in _matching(schema, key):
+            for sub in matching(schema, key):
                 yield from validator.descend(item, sub, path=key)
 
 
 def _additional_properties(validator: Any, sub: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
     if isinstance(value, dict):
         for key, item in value.items():
-            if key not in schema.get("properties", {}) and not _matching(schema, key):
+            if key not in schema.get("properties", {}) and not matching(schema, key):
                 yield from validator.descend(item, sub, path=key)
 
 
@@ -180,18 +203,18 @@ def _unique(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Va
 
 
 def _not(validator: Any, sub: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-    if _sub(validator, sub).is_valid(value):
+    if subschema(validator, sub).is_valid(value):
         yield ValidationError(f"{value!r} should not be valid under {sub!r}")
 
 
 def _if(validator: Any, sub: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-    branch = "then" if _sub(validator, sub).is_valid(value) else "else"
+    branch = "then" if subschema(validator, sub).is_valid(value) else "else"
     if branch in schema:
         yield from validator.descend(value, schema[branch], schema_path=branch)
 
 
 def _one_of(validator: Any, subs: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
-    n = sum(_sub(validator, sub).is_valid(value) for sub in subs)
+    n = sum(subschema(validator, sub).is_valid(value) for sub in subs)
     if n != 1:
         yield ValidationError(f"{value!r} is valid under {n} of {subs!r}")
 
@@ -199,7 +222,7 @@ def _one_of(validator: Any, subs: Any, value: Any, schema: Any) -> Iterator[Vali
 def _contains(validator: Any, sub: Any, value: Any, schema: Any) -> Iterator[ValidationError]:
     if isinstance(value, list):
         counted = "minContains" if validator.counts_contains else ""
-        n, inner = 0, _sub(validator, sub)
+        n, inner = 0, subschema(validator, sub)
         for item in value:
             n += inner.is_valid(item)
         least = schema.get(counted, 1)
@@ -263,10 +286,10 @@ def _evaluated(validator: Any, value: Any, *, own: bool = True) -> set[Any]:
     done: set[Any] = set()
     for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
         if keyword in schema and keyword in validator.VALIDATORS:
-            done |= _evaluated(_target(validator, keyword), value)
+            done |= _evaluated(target(validator, keyword), value)
     parts = [*schema.get("allOf", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())]
     if "if" in schema:
-        holds = _sub(validator, schema["if"]).is_valid(value)
+        holds = subschema(validator, schema["if"]).is_valid(value)
         parts += [schema["if"]] if holds else []
         parts += [schema[k] for k in ("then" if holds else "else",) if k in schema]
     if isinstance(value, dict):
@@ -274,12 +297,12 @@ def _evaluated(validator: Any, value: Any, *, own: bool = True) -> set[Any]:
             dependent = schema.get(keyword, {})
             parts += [sub for key, sub in dependent.items() if key in value and not isinstance(sub, list)]
     for part in parts:
-        inner = _sub(validator, part)
+        inner = subschema(validator, part)
         if inner.is_valid(value):
             done |= _evaluated(inner, value)
     if isinstance(value, dict):
         done |= schema.get("properties", {}).keys() & value.keys()
-        done |= {key for key in value if _matching(schema, key)}
+        done |= {key for key in value if matching(schema, key)}
         if "additionalProperties" in schema or (own and "unevaluatedProperties" in schema):
             done |= set(value)
     if isinstance(value, list):
@@ -288,7 +311,7 @@ def _evaluated(validator: Any, value: Any, *, own: bool = True) -> set[Any]:
         open_end = items is not None and (not isinstance(items, list) or "additionalItems" in schema)
         done |= set(range(len(value) if open_end or (own and "unevaluatedItems" in schema) else listed))
         if "contains" in schema and validator.contains_evaluates:
-            inner = _sub(validator, schema["contains"])
+            inner = subschema(validator, schema["contains"])
             done |= {index for index, item in enumerate(value) if inner.is_valid(item)}
     return done
 
@@ -379,22 +402,16 @@ class Oracle:
         answers = []
         for guess in (True, False):
             _asked.clear()
-            _unsure.append(guess)
-            try:
+            with undecided_as(guess):
                 answers.append(self.validator.is_valid(value))
-            finally:
-                _unsure.pop()
             if not _asked:
                 break
         return answers[0] if len(set(answers)) == 1 else None
 
     def reason(self, value: Any) -> str:
         """The first violation, in words."""
-        _unsure.append(True)
-        try:
+        with undecided_as(True):
             error = next(iter(self.validator.iter_errors(value)), None)
-        finally:
-            _unsure.pop()
         return "valid" if error is None else f"{error.message[:200]} (at {error.json_path})"
 
 

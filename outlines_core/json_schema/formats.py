@@ -267,6 +267,12 @@ FORMATS: Final = frozenset((*_RULES, *_NO_PARTS))
 """All names that a draft from 4 to 2020-12 defines."""
 
 
+HOST_FORMATS: Final = frozenset({"hostname", "idn-hostname"})
+"""Those that `format_automaton` knows."""
+REFUSED: Final = frozenset({"regex"})
+"""Those that nothing here can tell."""
+
+
 @cache
 def format_parts(name: str) -> tuple[Node, ...] | None:
     """The languages whose intersection is the set of strings that satisfy the format `name`.

@@ -17,6 +17,7 @@ from outlines_core.json_schema.formula import FALSE, TRUE, Formula, Formulas
 from outlines_core.json_schema.nodes import Pattern
 from outlines_core.json_schema.numbers import Integer, MultipleOf, NumberRecognizer, NumberTest, Range
 from outlines_core.json_schema.numbers import OneOf as NumberOneOf
+from outlines_core.json_schema.products import ProductRecognizer
 from outlines_core.json_schema.strings import Length, Matches, StringRecognizer, StringTest
 from outlines_core.json_schema.strings import OneOf as StringOneOf
 from outlines_core.limits import Limits
@@ -99,11 +100,27 @@ class Lexemes:
 
     # -- recognizers ------------------------------------------------------------------------------------------------
 
-    def strings(self, tests: tuple[TestKey, ...], cubes: Cubes) -> StringRecognizer:
+    def _product(self, tests: tuple[TestKey, ...], cubes: Cubes) -> ProductRecognizer:
+        hosts = [(bit, test[1]) for bit, test in enumerate(tests) if test[0] == "host"]
+        bits = [bit for bit, test in enumerate(tests) if test[0] != "host"]
+
+        def own(word: int) -> int:
+            return sum((word >> bit & 1) << k for k, bit in enumerate(bits))
+
+        inner = tuple(dict.fromkeys((own(care), own(value)) for care, value in cubes))
+        others = self.strings(tuple(tests[bit] for bit in bits), inner) if bits else None
+        return ProductRecognizer(hosts, others, bits, cubes, self.limits)
+
+    def strings(self, tests: tuple[TestKey, ...], cubes: Cubes) -> StringRecognizer | ProductRecognizer:
         key = ("s", tests, cubes)
         found = self._recognizers.get(key)
         if found is None:
-            found = StringRecognizer(tuple(map(self.string_test, tests)), cubes, self.limits, alphabet=self.alphabet)
+            if any(test[0] == "host" for test in tests):
+                found = self._product(tests, cubes)
+            else:
+                found = StringRecognizer(
+                    tuple(map(self.string_test, tests)), cubes, self.limits, alphabet=self.alphabet
+                )
         self._recognizers.put(key, found)
         return found
 
@@ -199,5 +216,5 @@ def _quick_strings(formulas: Formulas, f: Formula) -> bool | None:
         test = formulas.payload(f)
         if test[0] == "len":
             return test[2] is None or test[1] <= test[2]
-        return True if test[0] == "str" or (test[0] == "fmt" and test[2] == 0) else None
+        return True if test[0] in ("str", "host") or (test[0] == "fmt" and test[2] == 0) else None
     return None

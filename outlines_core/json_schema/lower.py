@@ -20,7 +20,7 @@ from fractions import Fraction
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
-from outlines_core.json_schema.formats import format_parts
+from outlines_core.json_schema.formats import HOST_FORMATS, format_parts
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula, Formulas
 from outlines_core.json_schema.lexemes import Lexemes
 from outlines_core.json_schema.nodes import (
@@ -173,15 +173,10 @@ class Lowering:
             self._arrays(node, scope) if types & ARRAY else FALSE,
             self._objects(node, scope) if types & OBJECT else FALSE,
         )
-        if types == ALL_TYPES and split == TRUE_SPLIT:
-            parts = []
-        else:
-            parts = [split]
+        parts = [] if types == ALL_TYPES and split == TRUE_SPLIT else [split]
         parts.extend(self._values(v) for v in (node.enum, node.const) if v is not None)
         parts.extend(self._in_place(node, scope))
-        if not parts:
-            return TRUE_SPLIT
-        split = self.splits.all(parts)
+        split = self.splits.all(parts) if parts else TRUE_SPLIT
         if node.unevaluated_properties is not None and split[4] != FALSE:
             split = (*split[:4], self.formulas.all([split[4], self._unevaluated_properties(node, scope)]))
         if node.unevaluated_items is not None and split[3] != FALSE:
@@ -241,7 +236,10 @@ class Lowering:
             self.lexemes.add_patterns((node.pattern,))
             parts.append(atom(("re", node.pattern.source)))
         if node.format is not None:
-            parts.extend(atom(("fmt", node.format, i)) for i in range(len(format_parts(node.format) or ())))
+            if node.format in HOST_FORMATS:
+                parts.append(atom(("host", node.format)))
+            else:
+                parts.extend(atom(("fmt", node.format, i)) for i in range(len(format_parts(node.format) or ())))
         return self.formulas.all(parts)
 
     def _count(self, low: int, high: int | None) -> Formula:

@@ -44,6 +44,11 @@ class Goal:
         self.id, self.watched, self.cubes, self.place = number, watched, cubes, place
         self.alive: bool | None = None
 
+    @property
+    def is_single(self) -> bool:
+        """Must one formula become true, and that is all?"""
+        return len(self.watched) == 1 and self.cubes == ONLY
+
     def is_good(self, outcome: Outcome) -> bool:
         bits = sum(1 << i for i, v in enumerate(outcome) if v)
         return any(bits & care == value for care, value in self.cubes)
@@ -178,7 +183,7 @@ class Machine:
 
     def combined(self, formulas: tuple[Formula, ...], cubes: Cubes) -> Formula:
         """What must become true: the cubes carried out on the formulas."""
-        if cubes is ONLY or cubes == ONLY:
+        if cubes == ONLY:
             return formulas[0]
         key = (formulas, cubes)
         found = self._combined.get(key)
@@ -331,7 +336,7 @@ class Machine:
         subs: dict[int, Sub] = {}
         memo: dict[int, Formula] = {}
         unique = any(formulas.payload(a)[0] == "U" for f in frame.formulas for a in formulas.atoms(f))
-        if frame.cubes == ONLY:
+        if frame.cubes == ONLY and len(frame.formulas) == 1:
             parts = formulas.conjuncts(frame.goal)
             if all(p > 0 and formulas.is_atom(p) and formulas.payload(p)[0] in ("I", "C", "U") for p in parts):
                 return self._plain_item(frame, parts, unique)
@@ -394,7 +399,7 @@ class Machine:
             return self._objects[key]
         goal = self.combined(formulas, cubes)
         frame = None
-        plain = self._plain_object(goal) if cubes == ONLY else None
+        plain = self._plain_object(goal) if cubes == ONLY and len(formulas) == 1 else None
         if self.sat.rest_of_object(shape, goal, blocked, seen):
             frame = ObjectFrame(self.n_frames, shape, formulas, cubes, goal, blocked, seen, place)
             self.n_frames += 1
@@ -589,7 +594,7 @@ class Machine:
         """What a recognizer must watch to know the outcome of a string or number, and which outcomes are good."""
         formulas = self.formulas
         tests, cubes = self.lexemes.tests_and_cubes(formulas, self.part(goal, which))
-        if goal.cubes == ONLY:
+        if goal.is_single:
             return tests, cubes
         known = dict.fromkeys(tests)
         for split in goal.watched:
@@ -598,7 +603,7 @@ class Machine:
 
     def outcome(self, goal: Goal, which: int, tests: tuple[TestKey, ...], bits: int) -> Outcome:
         """The outcome of a value about which the tests say `bits`."""
-        if goal.cubes == ONLY:
+        if goal.is_single:
             return (True,)
         passed = {test: bool(bits >> i & 1) for i, test in enumerate(tests)}
         formulas = self.formulas

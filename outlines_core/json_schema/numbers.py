@@ -42,7 +42,8 @@ __all__ = ["Integer", "MultipleOf", "NumberRecognizer", "NumberTest", "OneOf", "
 _EXTENT: Final = 308
 _MAX_LATTICES: Final = 24
 _SPAN: Final = 4 * 10**17
-_BYTE_ORDER: Final = b"0123456789.-eE+"
+_SYMBOLS: Final = b"0123456789-+.e"
+_SPARE: Final = kernel.SYMBOLS + 5  # rows that the kernels may write behind the last state
 _KERNELS: Final = vars(kernel)
 _interpreted = cache(kernel.interpreted)
 
@@ -85,9 +86,8 @@ _ZERO: Final = 2
 _ORIGIN: Final = (_ZERO, (0, ""))
 
 
-def _decimal(value: Fraction, max_digits: int) -> _Decimal | None:
-    """`value` > 0 in decimal notation, None if it is no finite decimal of at most about `max_digits` digits in all."""
-    number, divisor = value.numerator, value.denominator
+def _decimal(number: int, divisor: int, max_digits: int) -> _Decimal | None:
+    """A positive fraction in decimal notation; None if that has no end or is much longer than `max_digits`."""
     shift = 0
     if max(number.bit_length(), divisor.bit_length()) > 4 * max_digits:
         return None  # str() of a huge integer takes quadratic time
@@ -120,14 +120,15 @@ class _Line:
 
     def _point(self, value: Fraction, what: str = "") -> _Point | None:
         """Side and decimal notation of a constant; if it cannot be written, None or, for `what` needs it, an error."""
-        if not value:
+        number, divisor = value.as_integer_ratio()
+        if number == 0:
             return _ORIGIN
-        found = _decimal(abs(value), 2 * self.digits + self.extent)
+        found = _decimal(abs(number), divisor, 2 * self.digits + self.extent)
         if found is not None and len(found[1]) <= self.cap(found[0]):
-            return (1 if value < 0 else 0), found
+            return int(number < 0), found
         if not what:
             return None
-        size = max(value.numerator.bit_length(), value.denominator.bit_length())
+        size = max(number.bit_length(), divisor.bit_length())
         raise LimitExceededError(
             f"{what} {_shown(value)} cannot be written as a number of at most {self.digits} digits "
             f"(Limits.number_digits) and an exponent within {self.extent}",
@@ -349,7 +350,7 @@ class NumberRecognizer:
         self._problem = line.problem
         self._states = self._zeros(64)
         self._table = np.zeros(128, dtype=np.int64)
-        self._room = 64 - kernel.SYMBOLS - 3
+        self._room = 64 - _SPARE
         self._outcomes: dict[tuple[int, int], int] = {}
         self._states[0, 0], self._states[1, kernel.PHASE] = 2, -1
         self._states[2, kernel.KLASS] = -1
@@ -402,7 +403,7 @@ class NumberRecognizer:
         states[: self._states.shape[0]] = self._states
         self._kernels["rehash"](states, table)
         self._states, self._table = states, table
-        self._room = min(capacity - kernel.SYMBOLS - 3, max(n, self.limits.max_states))
+        self._room = min(capacity - _SPARE, max(n, self.limits.max_states))
 
     def outcome(self, state: int) -> int:
         """The outcome of the number that ends at `state`; -1 if none does or it is not good."""
@@ -420,17 +421,21 @@ class NumberRecognizer:
 
     def witness(self, state: int) -> bytes:
         """A shortest completion of a live state; b"" if the number may end there."""
-        closable, text = self._kernels["closable"], bytearray()
+        problem, states, text = self._problem, self._states, bytearray()
+        closable, step, judge = self._kernels["closable"], self._kernels["step"], self._kernels["judge"]
         n = 0
-        while not closable(self._problem, self._states, state, n):
+        while not closable(problem, states, state, n):
             n += 1
+        here, there = self.n_states + 2, self.n_states + 3  # scratch rows: no states are made
         while n > 0:
             n -= 1
-            targets = self.row(state)
-            for byte in _BYTE_ORDER:
-                state = int(targets[byte])
-                if state and closable(self._problem, self._states, state, n):
+            for symbol, byte in enumerate(_SYMBOLS):
+                if not step(problem, states, state, symbol, here):
+                    continue
+                judge(problem, states, here)
+                if closable(problem, states, here, n):
                     text.append(byte)
+                    state, here, there = here, there, here
                     break
         return bytes(text)
 
@@ -438,9 +443,10 @@ class NumberRecognizer:
 
     def distinct(self, k: int) -> list[bytes]:
         """Up to `k` good numbers of different value, fewer only if there are no more; short ones come first."""
-        return list(islice(self._values(), k)) if k > 0 else []
+        return list(islice(self._values(k), k)) if k > 0 else []
 
-    def _values(self) -> Iterator[bytes]:
+    def _values(self, k: int) -> Iterator[bytes]:
+        """Good numbers of different value: all, or at least `k` of them."""
         line = self._line
         if self._ends_well(line.zero_class, [True] * len(line.lattices)):
             yield b"0"
@@ -470,6 +476,8 @@ class NumberRecognizer:
                 for d in "0123456789" if len(p) < line.cap(first) else "":
                     if self._exists(side, p + d, first, first, longer=d == "0"):
                         queue.append((side, p + d))
+                while len(queue) > k:  # each of them leads to a value of its own: `k` are enough
+                    queue.pop()
 
     def _exists(self, side: int, p: str, first: int, last: int, *, longer: bool = False) -> bool:
         """Is there a good N that starts with `p` (`longer`: and is not `p`), at one of these exponents?"""

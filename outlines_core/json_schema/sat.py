@@ -528,23 +528,37 @@ class Satisfiability:
         if not violated:
             yield ()
             return
-        candidates: list[Key] = [*bits_of(required), *member.optional(), *member.classes()]
+        everyone: list[Key] = [*bits_of(required), *member.optional(), *member.classes()]
+        candidates = [[key for key in everyone if member.fits(key, (what,))] for what in violated]
+        if not all(candidates):
+            return
+        order = sorted(range(len(violated)), key=lambda i: len(candidates[i]))
+        steps = 0
 
-        def choose(i: int, chosen: list[tuple[Key, list[tuple[str, Any]]]]) -> Iterator[Any]:
-            if i == len(violated):
+        def choose(k: int, chosen: list[tuple[Key, list[tuple[str, Any]]]]) -> Iterator[Any]:
+            nonlocal steps
+            steps += 1
+            if steps > _MAX_STEPS:
+                raise LimitExceededError(
+                    "whether an object can satisfy its schema takes too long to find out",
+                    given=steps,
+                    limit=_MAX_STEPS,
+                )
+            if k == len(order):
                 yield tuple((key, tuple(what)) for key, what in chosen)
                 return
-            what = violated[i]
+            what, mine = violated[order[k]], candidates[order[k]]
             for entry in chosen:
-                entry[1].append(what)
-                if member.fits(entry[0], tuple(entry[1])):
-                    yield from choose(i + 1, chosen)
-                entry[1].pop()
+                if entry[0] in mine:
+                    entry[1].append(what)
+                    if member.fits(entry[0], tuple(entry[1])):
+                        yield from choose(k + 1, chosen)
+                    entry[1].pop()
             taken = {entry[0] for entry in chosen if isinstance(entry[0], int)}
-            for key in candidates:
-                if key not in taken and member.fits(key, (what,)):
+            for key in mine:
+                if key not in taken:
                     chosen.append((key, [what]))
-                    yield from choose(i + 1, chosen)
+                    yield from choose(k + 1, chosen)
                     chosen.pop()
 
         yield from choose(0, [])

@@ -7,7 +7,7 @@ bytes classes and NFAs of the patterns of one recognizer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ __all__ = ["Layout", "Program", "pattern_program"]
 _CACHED: Final = 512
 _CACHED_STATES: Final = 4096
 _MAX_DAG: Final = 65_000
+_CLASSES_AT_ONCE: Final = 6  # of one byte each, besides those so far, in an int64
 _LOW: Final = (0xDC00, 0xDFFF)
 
 
@@ -153,12 +154,12 @@ class Layout:
     """
 
     def __init__(self, programs: list[Program], alphabet: NDArray[np.bool_] | None) -> None:
-        byte_class, first = _BYTE_CLASS, _FIRST
-        for program in programs:
-            if byte_class is _BYTE_CLASS:
-                byte_class, first = program.byte_class, program.first
-            else:
-                byte_class, first = _classes(byte_class * 256 + program.byte_class)
+        byte_class, first = (programs[0].byte_class, programs[0].first) if programs else (_BYTE_CLASS, _FIRST)
+        for at in range(1, len(programs), _CLASSES_AT_ONCE):
+            codes = byte_class
+            for program in programs[at : at + _CLASSES_AT_ONCE]:
+                codes = codes * 256 + program.byte_class
+            byte_class, first = _classes(codes)
         self.first = first
         self.is_exact = not any(program.only_low for program in programs)
         if alphabet is None:
@@ -182,30 +183,40 @@ class Layout:
             self.prog, self.targets = _NO_NODES
             self.dag = np.zeros((2, len(self.first)), dtype=np.uint16)
             return
-        progs: list[NDArray[np.int32]] = []
-        targets: list[NDArray[np.int32]] = []
-        dags: list[NDArray[np.uint16]] = []
-        n_nodes = n_targets = n_dag = 0
-        for program in programs:
-            prog, dag = program.arrays, program.dag
-            if self.first is not program.first:
-                dag = np.ascontiguousarray(dag[:, program.byte_class[self.first]])
-            if progs:
-                prog = prog.copy()
-                is_char, is_split = prog[:, 0] == 0, prog[:, 0] == 1
-                prog[is_char, 1] += n_dag
-                prog[is_split, 1:3] += n_targets
-                prog[~is_split, 2] += n_nodes
-                dag = np.where(dag >= 2, dag + np.uint16(n_dag), dag)
-            self.entries.append(program.nfa.start + n_nodes)
-            progs.append(prog)
-            targets.append(program.nfa.targets + np.int32(n_nodes))
-            dags.append(dag)
-            n_nodes, n_targets, n_dag = n_nodes + len(prog), n_targets + len(targets[-1]), n_dag + len(dag)
-            if n_dag > _MAX_DAG:
-                raise LimitExceededError(
-                    "the character sets of the patterns are too many and too different", given=n_dag, limit=_MAX_DAG
-                )
-        self.prog, self.targets, self.dag = progs[0], targets[0], dags[0]
-        if len(progs) > 1:
-            self.prog, self.targets, self.dag = np.concatenate(progs), np.concatenate(targets), np.concatenate(dags)
+        dags = [program.dag for program in programs]
+        if self.first is not programs[0].first:
+            dags = [program.dag[:, program.byte_class[self.first]] for program in programs]
+        if len(programs) == 1:
+            self.prog, self.targets, self.dag = (
+                programs[0].arrays,
+                programs[0].nfa.targets,
+                np.ascontiguousarray(dags[0]),
+            )
+            self.entries = [programs[0].nfa.start]
+            return
+        n_nodes, node_shift = _shifts([program.arrays for program in programs])
+        n_targets, target_shift = _shifts([program.nfa.targets for program in programs])
+        n_dag, dag_shift = _shifts(dags)
+        if dag_shift[-1] + len(dags[-1]) > _MAX_DAG:
+            raise LimitExceededError(
+                "the character sets of the patterns are too many and too different",
+                given=int(dag_shift[-1]) + len(dags[-1]),
+                limit=_MAX_DAG,
+            )
+        self.entries = [program.nfa.start + shift for program, shift in zip(programs, node_shift.tolist(), strict=True)]
+        self.prog = prog = np.concatenate([program.arrays for program in programs])
+        is_char, is_split = prog[:, 0] == 0, prog[:, 0] == 1
+        to_targets = np.repeat(target_shift, n_nodes) * is_split
+        prog[:, 1] += np.repeat(dag_shift, n_nodes) * is_char + to_targets
+        prog[:, 2] += np.repeat(node_shift, n_nodes) * ~is_split + to_targets
+        self.targets = np.concatenate([program.nfa.targets for program in programs])
+        self.targets += np.repeat(node_shift, n_targets)
+        dag = np.ascontiguousarray(np.concatenate(dags))
+        dag += (dag >= 2) * np.repeat(dag_shift, n_dag).astype(np.uint16)[:, None]
+        self.dag = dag
+
+
+def _shifts(arrays: Sequence[NDArray[Any]]) -> tuple[list[int], NDArray[np.int32]]:
+    """How long the arrays are, and where each begins when they are put one behind the other."""
+    sizes = [len(array) for array in arrays]
+    return sizes, np.cumsum([0, *sizes[:-1]], dtype=np.int32)

@@ -456,8 +456,13 @@ def _goal(cubes: tuple[tuple[int, int], ...], tests: list[tuple[int, int, int]])
     out: list[int] = []
     for care, value in cubes:
         if value & ~care == 0 and value >> len(tests) == 0:
-            literals = [(kind, value >> j & 1, p, q) for j, (kind, p, q) in enumerate(tests) if care >> j & 1]
-            out += [len(literals), *chain.from_iterable(literals)]
+            care &= (1 << len(tests)) - 1
+            out.append(care.bit_count())
+            while care:  # bit by bit: there may be thousands of tests, with a cube for each
+                lowest = care & -care
+                kind, p, q = tests[lowest.bit_length() - 1]
+                out += (kind, value & lowest != 0, p, q)
+                care ^= lowest
     return out
 
 

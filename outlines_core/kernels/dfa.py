@@ -49,6 +49,7 @@ __all__ = [
     "fill_sparse",
     "initial",
     "lanes_to_ids",
+    "mask_hash",
     "mask_to_ids",
     "rehash",
     "walk",
@@ -380,10 +381,15 @@ def _popcount(word):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def mask_to_ids(mask, out_ids):  # type: ignore[no-untyped-def]
-    """Write the set ids of `mask` in order and return how many there are; nothing is written if they do not fit."""
+    """Write the set ids of `mask` in order and return how many there are.
+
+    If they do not fit, nothing is written, and the number returned is only known to be larger than there is room.
+    """
     n = np.int64(0)
     for w in range(mask.shape[0]):
         n += _popcount(mask[w])
+        if n > out_ids.shape[0] and w & 63 == 0:
+            return n
     if n > out_ids.shape[0]:
         return n
     at = 0
@@ -395,6 +401,26 @@ def mask_to_ids(mask, out_ids):  # type: ignore[no-untyped-def]
             at += 1
             word = rest
     return n
+
+
+@njit(cache=True, nogil=True)
+def mask_hash(mask):  # type: ignore[no-untyped-def]
+    """A 64-bit hash of a mask (uint32), in four independent lanes."""
+    prime = np.uint64(0x9E3779B97F4A7C15)
+    a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+    n = mask.shape[0] & ~3
+    for w in range(0, n, 4):
+        a = (a ^ np.uint64(mask[w])) * prime
+        b = (b ^ np.uint64(mask[w + 1])) * prime
+        c = (c ^ np.uint64(mask[w + 2])) * prime
+        d = (d ^ np.uint64(mask[w + 3])) * prime
+    for w in range(n, mask.shape[0]):
+        a = (a ^ np.uint64(mask[w])) * prime
+    a ^= a >> np.uint64(29)
+    b ^= b >> np.uint64(31)
+    c ^= c >> np.uint64(33)
+    d ^= d >> np.uint64(35)
+    return np.int64((a * prime ^ b) * prime ^ (c * prime ^ d))
 
 
 @njit(cache=True, nogil=True)

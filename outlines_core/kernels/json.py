@@ -628,19 +628,20 @@ def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ign
                         status = np.int64(LIVE)
             elif kind == STRING and path[e, 3] == 0 and mem[consts + 8 * b + 1] != 0 and b != 0x5C and b < 0x80:
                 c, t = path[e, 1], path[e, 2]
-                if t == 0 and rows[c, FILLED] != 0 and mem[inst + I_FLAGS] & COUNTED == 0:
-                    to = rows[c, b]
-                    if to == 0:
-                        status = np.int64(DEAD)
-                    else:
+                if t == -1:
+                    t = mem[inst + I_TRIE]
+                if t >= 0 and mem[inst + I_FLAGS] & COUNTED == 0 and (c == 0 or rows[c, FILLED] != 0):
+                    to = np.int64(rows[c, b]) if c > 0 else np.int64(0)
+                    below = _child(mem, t, b) if t > 0 else np.int64(0)
+                    if to != 0:
                         path[depth, 0] = i
                         path[depth, 1] = to
-                        path[depth, 2] = 0
+                        path[depth, 2] = below
                         path[depth, 3] = 0
                         path[depth, 4] = path[e, 4]
                         status = np.int64(LIVE)
-                elif t > 0 and c == 0 and _child(mem, t, b) == 0:
-                    status = np.int64(DEAD)
+                    elif below == 0:
+                        status = np.int64(DEAD)
             if status == -9:
                 status = np.int64(step(mem, rows, path, e, b, path, depth))
         if status == LIVE:
@@ -689,22 +690,19 @@ def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exit
             if b == 0x22 and stage != ESCAPED and stage != PENDING_ESCAPED:
                 status = DEAD
                 leaving = stage == PENDING or (stage == 0 and rows[c, OUTCOME] >= 0)
+                n += stage == PENDING
                 to = zero
             elif x == 0 and 0x20 <= b < 0x80 and b != 0x5C and mem[consts + 8 * b + 1] != 0:
                 to = np.int64(rows[c, b])
                 status = LIVE if to != 0 else DEAD
                 n += 1
             else:
-                status, to, _, x = _in_string(mem, rows, zero, c, zero, x, b)
+                status, to, _, x = _in_string(mem, rows, zero, c, zero, (n << 32) | x, b)  # instance 0 counts
                 if status == HOLE:
                     mem[M_NODE] = node
                     return status
-                if counting and b != 0x5C and status == LIVE:
-                    after = x >> 19 & 7
-                    if after == 0 or after == RAW_ED:
-                        before = path[depth - 1, 2] >> 19 & 7
-                        if (b & 0xC0) != 0x80 or (before != 0 and before != RAW_ED):
-                            n += 1
+                n = x >> 32
+                x &= 0xFFFFFFFF
         if leaving:
             k = mem[M_N_EXITS]
             if k >= exits.shape[0]:
@@ -727,7 +725,8 @@ def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exit
         t = token[node]
         out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
         if counting and t < lengths.shape[0]:
-            lengths[t] = n
+            stage = x >> 19 & 7
+            lengths[t] = n + (stage != 0 and stage != RAW_ED)  # an escape that has begun is one more at least
         node += 1
     return LIVE
 

@@ -64,7 +64,9 @@ __all__ = [
     "exists",
     "fill_row",
     "interpreted",
+    "judge",
     "rehash",
+    "step",
     "value_class",
 ]
 
@@ -427,7 +429,7 @@ def _enter_exponent(problem, states, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _step(problem, states, s, symbol, c):  # type: ignore[no-untyped-def]
+def step(problem, states, s, symbol, c):  # type: ignore[no-untyped-def]
     """Write at row c the state behind state s and a symbol; False if no number goes on so."""
     info = problem[0]
     row = states[c]
@@ -496,13 +498,13 @@ def _merge(problem, states, c):  # type: ignore[no-untyped-def]
     if phase >= SIGN and (row[LENGTH] == 0 or info[FLAT + side] != 0):
         row[USED] = 1
     if phase == POWER and row[X] > 0 and row[X] * 10 > info[EXTENT]:  # nothing can follow
-        _judge(problem, states, c)
+        judge(problem, states, c)
         row[PHASE], row[LOW], row[RESIDUE] = FINAL, row[KLASS], row[BITS]
         row[SIDE] = row[USED] = row[LENGTH] = row[POINT] = row[HIGH] = row[ZEROS] = row[X] = 0
 
 
 @njit(cache=True, nogil=True)
-def _judge(problem, states, c):  # type: ignore[no-untyped-def]
+def judge(problem, states, c):  # type: ignore[no-untyped-def]
     """Write class and lattice bits of the number that ends here; class -1 if none does or it is not good."""
     info, _, _, _, _, _, lattices = problem
     row = states[c]
@@ -526,7 +528,7 @@ def _judge(problem, states, c):  # type: ignore[no-untyped-def]
         row[BITS] = bits
 
 
-# -- liveness and shortest completions ----------------------------------------------------------------------------------
+# -- liveness and shortest completions ---------------------------------------------------------------------------------
 
 
 @njit(cache=True, nogil=True)
@@ -687,7 +689,7 @@ def _intern(problem, states, table):  # type: ignore[no-untyped-def]
         cell = (cell + 1) & mask
     if _equal(states, 1, c):
         return 0
-    _judge(problem, states, c)
+    judge(problem, states, c)
     if states[c, KLASS] < 0 and not closable(problem, states, c, np.int64(ANYHOW)):
         for k in range(KEY):
             states[1, k] = states[c, k]
@@ -702,7 +704,7 @@ def fill_row(problem, states, table, s, out_row):  # type: ignore[no-untyped-def
     """Write the targets of state s by byte; `states` and `table` have room for SYMBOLS + 2 more."""
     out_row[:] = 0
     for symbol in range(SYMBOLS):
-        if _step(problem, states, s, symbol, states[0, 0]):
+        if step(problem, states, s, symbol, states[0, 0]):
             target = _intern(problem, states, table)
             out_row[_BYTES[symbol]] = target
             if symbol == _E:

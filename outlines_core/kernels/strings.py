@@ -295,7 +295,7 @@ def _fill_part(fixed, parts, scratch, meta, state):  # type: ignore[no-untyped-d
     for klass in range(dag.shape[1]):
         meta[M_MARK] += 1
         generation = meta[M_MARK]
-        n = 0
+        n = np.int64(0)  # of the type that it has later, or the functions called with it are compiled twice
         for i in range(info[state, D_BEGIN], info[state, D_END]):
             item = pool[i]
             d = item & 0xFFFF
@@ -305,7 +305,7 @@ def _fill_part(fixed, parts, scratch, meta, state):  # type: ignore[no-untyped-d
             if step == 0:
                 continue
             if step == 1:
-                n = _closure(prog, targets, mark, stack, items, prog[item >> 16, N_B], False, n, generation)
+                n = _closure(prog, targets, mark, stack, items, np.int64(prog[item >> 16, N_B]), False, n, generation)
             else:
                 items[n] = (item & ~np.int64(0xFFFF)) | np.int64(step)
                 n += 1
@@ -322,7 +322,7 @@ def enter_part(fixed, parts, scratch, meta, node):  # type: ignore[no-untyped-de
     """The part state before the first byte; FULL."""
     meta[M_MARK] += 1
     marks = scratch[0]
-    n = _closure(fixed[0], fixed[1], marks[0], marks[1], scratch[1], node, True, 0, meta[M_MARK])
+    n = _closure(fixed[0], fixed[1], marks[0], marks[1], scratch[1], np.int64(node), True, np.int64(0), meta[M_MARK])
     return _intern_part(fixed[0], parts[0], parts[1], parts[2], scratch[1], meta, n)
 
 
@@ -352,7 +352,8 @@ def grade_values(fixed, parts, scratch, meta, start, first, path, tuples):  # ty
         state = tuples[depth]
         path[depth] = node
         if depth == 0:
-            state[:] = start
+            for k in range(width):  # a slice assignment would compile seconds of error messages
+                state[k] = start[k]
         else:
             before = tuples[depth - 1]
             state[_V] = 0
@@ -371,7 +372,7 @@ def grade_values(fixed, parts, scratch, meta, start, first, path, tuples):  # ty
         good = 0
         if state[_V] != 0 and trie[node + 1, T_VALUES] > trie[node, T_VALUES]:
             state[_TRIE] = node
-            verdict = _judge(goal, trie, info, state, False)
+            verdict = _judge(goal, trie, info, state, meta[M_EXACT] != 0)
             good = 1 if verdict >= 0 and (verdict & 2) != 0 else 0
         trie[node, T_NEAR] = good
     total = 0
@@ -570,7 +571,8 @@ def _expand(fixed, parts, product, scratch, meta, s, out):  # type: ignore[no-un
     top = meta[M_TOP]
     n_out = n_classes
     if node != 0:
-        taken[:n_classes] = 0
+        for klass in range(n_classes):
+            taken[klass] = 0
         child = node + 1
         while child < trie[node, T_END]:
             klass = goal[trie[child, T_BYTE]]
@@ -748,8 +750,10 @@ def _settle(fixed, parts, product, scratch, meta, s):  # type: ignore[no-untyped
 @njit(cache=True, nogil=True)
 def enter(fixed, parts, product, scratch, meta, state):  # type: ignore[no-untyped-def]
     """The product state of a tuple: 0 if it is dead; FULL, OWED, TOO_LONG."""
-    scratch[2][3][: state.shape[0]] = state
-    s = _intern(fixed[3], fixed[5], parts[0], product[0], product[1], scratch[2][3], meta)
+    copy = scratch[2][3]
+    for k in range(state.shape[0]):
+        copy[k] = state[k]
+    s = _intern(fixed[3], fixed[5], parts[0], product[0], product[1], copy, meta)
     if s <= 0:
         return s
     status = _settle(fixed, parts, product, scratch, meta, s)

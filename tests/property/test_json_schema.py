@@ -6,15 +6,18 @@ The long run is ``scripts/json_report fuzz``; `FUZZ_SCALE` stretches this one.
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 import outlines_core as oc
 from tests.format_oracle import FORMATS, SAMPLES, judge
-from tests.json_oracle import Oracle, exact, frozen, in_schema_order, loads, valid
+from tests.json_oracle import Oracle, exact, frozen, loads, valid
+from tests.json_order import in_schema_order, ordered, out_of_order
 from tests.json_texts import LAYOUTS, json_vocabulary, number_text, respelled, spelled, tokens_of
 from tests.schema_fuzz import keywords, schema_of
 from tests.schema_values import ValueMaker, mutated
@@ -22,7 +25,7 @@ from tests.schema_walks import Trial, Walkers, reproducer
 from tests.strategies import scaled
 
 SEEDS = (1, 2, 3, 4)
-SCHEMAS = 60
+SCHEMAS = 25
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,20 @@ def test_random_schemas(walkers: Walkers, seed: int) -> None:
         lines += [reproducer(seed, index, schema, finding, "--walks 2 --values 4") for finding in outcome.findings]
     assert not lines, f"{len(lines)} findings; scripts/json_report fuzz " + "\n".join(lines[:10])
     assert texts["valid"] > 0.4 * texts.total()
+
+
+@pytest.mark.slow
+def test_random_schemas_with_a_real_tokenizer() -> None:
+    folder = Path(os.environ.get("OUTLINES_TEST_TOKENIZERS", "")) / "llama3"
+    if not folder.is_dir():
+        pytest.skip("OUTLINES_TEST_TOKENIZERS names no folder with llama3")
+    transformers = pytest.importorskip("transformers")
+    from processors.tokenizers import vocabulary_from
+
+    walkers = Walkers(vocabulary_from(transformers.AutoTokenizer.from_pretrained(folder)))
+    for index in range(scaled(30)):
+        outcome = Trial(schema_of(9, index), walkers, random.Random(f"trial 9 {index}"), n_walks=2, n_values=3).run()
+        assert not outcome.findings, schema_of(9, index)
 
 
 def test_schemas_vary() -> None:
@@ -149,8 +166,21 @@ def test_schema_order_follows_references_and_branches() -> None:
         "$defs": {"base": {"properties": {"b": {}, "a": {}}}},
     }
     value = exact({"other": 1, "a": 1, "b": 2, "c": 3, "z": [{"p": 1, "q": 2, "r": 3}]})
-    ordered = json.dumps(in_schema_order(schema, value))
-    assert ordered == '{"z": [{"q": 2, "p": 1, "r": 3}], "b": 2, "a": 1, "c": 3, "other": 1}'
+    text = json.dumps(in_schema_order(schema, value))
+    assert text == '{"z": [{"q": 2, "p": 1, "r": 3}], "b": 2, "a": 1, "c": 3, "other": 1}'
+    assert out_of_order(schema, value)
+    assert not out_of_order(schema, loads(text))
+
+
+def test_schema_order_of_lists_that_overlap() -> None:
+    chained = {"properties": {"a": {}, "c": {}}, "allOf": [{"properties": {"b": {}, "a": {}}}]}
+    assert ordered(chained, {"a": 1, "b": 1, "c": 1}) == ({"b": 1, "a": 1, "c": 1}, True)
+    assert [*in_schema_order(chained, {"c": 1, "a": 1, "b": 1})] == ["b", "a", "c"]
+    against = {"properties": {"a": {}, "b": {}}, "allOf": [{"properties": {"b": {}, "a": {}}}]}
+    assert not ordered(against, {"b": 1, "a": 1})[1]
+    assert not out_of_order(against, {"b": 1, "a": 1})
+    branch = {"anyOf": [{"type": "null", "properties": {"z": {}, "a": {}}}, {}], "properties": {"a": {}}}
+    assert not ordered(branch, {"a": 1, "z": 1})[1]
 
 
 def test_a_wrong_engine_is_caught(walkers: Walkers, monkeypatch: pytest.MonkeyPatch) -> None:
