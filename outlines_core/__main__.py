@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -46,13 +47,13 @@ def _kernel_directory() -> Path | None:
     return None if stats is None or stats.cache_path is None else Path(stats.cache_path)
 
 
-def _warmup() -> int:
+def _warmup(processes: int) -> int:
     from outlines_core.warmup import warmup
 
     progress, close = _reporter()
     start = time.perf_counter()
     try:
-        warmup(progress=progress)
+        warmup(progress, processes=processes)
     finally:
         close()
     print(f"kernels ready in {time.perf_counter() - start:.1f} s")
@@ -67,13 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"outlines_core {outlines_core.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser(
+    warmup = commands.add_parser(
         "warmup",
         help="compile all kernels now (once a machine), so that no later process does",
         description="Compile all kernels and keep them on disk. Afterwards no process on this machine has to.",
     )
-    parser.parse_args(arguments)
-    return _warmup()
+    warmup.add_argument(
+        "--processes",
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        metavar="N",
+        help="compile in so many processes, about 300 MB each (default: %(default)s)",
+    )
+    return _warmup(parser.parse_args(arguments).processes)
 
 
 if __name__ == "__main__":

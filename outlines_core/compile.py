@@ -17,8 +17,9 @@ from typing import Literal as OneOf
 from outlines_core.cache import LruCache
 from outlines_core.errors import LimitExceededError, UnsatisfiableError, UnsupportedFeatureError
 from outlines_core.index import RegexAutomaton
-from outlines_core.json_core import JsonCore, LexemeMasks, Whitespace
+from outlines_core.json_core import JsonCore
 from outlines_core.json_index import JsonAutomaton
+from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_schema.reader import read_schema
 from outlines_core.json_schema.sources import to_schema
 from outlines_core.limits import DEFAULT_LIMITS, Limits
@@ -234,23 +235,26 @@ def compile_json_schema(
         raise TypeError(f"expected an outlines_core.Vocabulary, got {type(vocab).__name__}")
     if property_order not in ("schema", "any"):
         raise ValueError(f'property_order is "schema" or "any", not {property_order!r}')
-    if isinstance(max_whitespace, bool) or not isinstance(max_whitespace, int) or max_whitespace < 0:
+    if type(max_whitespace) is not int or max_whitespace < 0:
         raise ValueError(f"max_whitespace must be a non-negative integer, not {max_whitespace!r}")
-    limits_ = limits or DEFAULT_LIMITS
+    limits_ = DEFAULT_LIMITS if limits is None else limits
     document = to_schema(schema)
     options = (whitespace, max_whitespace, property_order, bool(ensure_ascii), bool(lenient))
     key = None
+    text = json.dumps(document, default=repr)
     if registry is None:
-        key = (json.dumps(document, default=repr), *options, limits_, vocab.fingerprint)
+        key = (text, *options, limits_, vocab.fingerprint)
     core = _json_cores.get(key) if key is not None else None
     if core is None or 4 * core.n_states > limits_.max_states or 4 * core.nbytes > limits_.max_state_bytes:
-        core = _json_core(document, vocab, options, registry, limits_)
+        core = _json_core(document, text, vocab, options, registry, limits_)
     if key is not None:
         _json_cores.put(key, core)  # also when it was there: it has grown
     return JsonAutomaton(core, (_recompile_json_schema, (document, core.vocabulary, options, registry, limits)))
 
 
-def _json_core(document: Any, vocab: Vocabulary, options: tuple[Any, ...], registry: Any, limits: Limits) -> JsonCore:
+def _json_core(
+    document: Any, text: str, vocab: Vocabulary, options: tuple[Any, ...], registry: Any, limits: Limits
+) -> JsonCore:
     whitespace, max_whitespace, property_order, ensure_ascii, lenient = options
     root = read_schema(
         document, registry=registry, limits=limits, on_unsupported=_warn_unsupported if lenient else None
@@ -261,7 +265,6 @@ def _json_core(document: Any, vocab: Vocabulary, options: tuple[Any, ...], regis
     if shared is None or shared.is_full:
         shared = LexemeMasks(snapshot, limits, ensure_ascii=ensure_ascii)
     _lexeme_masks.put(key, shared)
-    text = json.dumps(document, default=repr, ensure_ascii=False)
     return JsonCore(
         root,
         snapshot,

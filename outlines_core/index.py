@@ -7,9 +7,8 @@ automata of one constraint and vocabulary; the automaton itself is a light objec
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from outlines_core.automaton import CoreAutomaton
 from outlines_core.bitmask import checked_words
-from outlines_core.kernels.dfa import LANES, fill_sparse
+from outlines_core.kernels.dfa import LANES
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.dfa import LazyDfa
 from outlines_core.regex_core import RegexCore

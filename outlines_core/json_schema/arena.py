@@ -117,6 +117,10 @@ class Arena:
                 self.rows[c, OUTCOME] = number
         return c
 
+    def owner(self, c: int) -> tuple[Any, int] | None:
+        """The recognizer and its state behind a row, None for the rows that are always there."""
+        return self._owner[c]
+
     def fill(self, c: int) -> None:
         """Fill a row."""
         owner = self._owner[c]

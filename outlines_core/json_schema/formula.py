@@ -167,9 +167,7 @@ class Formulas:
 
         Raises LimitExceededError past 20,000 of them.
         """
-        n = 0
-        for cube in self._cubes([f], {}, []):
-            n += 1
+        for n, cube in enumerate(self._cubes([f], {}, []), start=1):
             if n > _MAX_CUBES:
                 raise LimitExceededError(
                     f"the schema has more than {_MAX_CUBES:,} alternatives at one place", given=n, limit=_MAX_CUBES

@@ -175,10 +175,12 @@ class Lexemes:
         """The strings that satisfy `f`, if it lists all that could; else None."""
         found: dict[str, None] = {}
         for cube in formulas.cubes(f):
-            lists = [p[1] for a, v in cube.items() if v and (p := formulas.payload(a))[0] == "str"]
+            lists: list[frozenset[str]] = []
+            lists += [p[1] for a, v in cube.items() if v and (p := formulas.payload(a))[0] == "str"]
             if not lists:
                 return None
-            found.update(dict.fromkeys(min(lists, key=len)))
+            shortest = min(lists, key=len)
+            found.update(dict.fromkeys(shortest))
         return [
             text
             for text in found

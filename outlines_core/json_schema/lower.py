@@ -347,10 +347,8 @@ class Lowering:
                 if e._replace(condition=TRUE) != _NONE
             ]
 
-        for other in certain:
-            factors.append(self._evaluations(other, scope, items=items))
-        for other in (*node.any_of, *node.one_of):
-            factors.append([_NONE, *conditional(other)])
+        factors.extend(self._evaluations(other, scope, items=items) for other in certain)
+        factors.extend([_NONE, *conditional(other)] for other in (*node.any_of, *node.one_of))
         if node.if_ is not None:
             factors.append([_NONE, *conditional(node.if_)])
             condition = self.node(node.if_, scope)[which]

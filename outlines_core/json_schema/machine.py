@@ -22,7 +22,7 @@ from outlines_core.json_schema.formula import FALSE, TRUE, Cube, Formula
 from outlines_core.json_schema.lexemes import Cubes, Lexemes, TestKey
 from outlines_core.json_schema.lower import FALSE_SUB, TRUE_SUB, Lowering, Sub
 from outlines_core.json_schema.nodes import SchemaNode
-from outlines_core.json_schema.sat import Satisfiability
+from outlines_core.json_schema.sat import Satisfiability, Usable
 from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
 from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split
 
@@ -70,6 +70,7 @@ class Return:
         "goal",
         "id",
         "key",
+        "place",
         "record",
         "seen",
         "settled",
@@ -86,6 +87,7 @@ class Return:
         self.seen: Seen = NOBODY
         self.record = False
         self.key = ""
+        self.place = ""
         self.after: dict[Outcome, Frame | None] = {}
 
 
@@ -155,11 +157,11 @@ class _Plain:
 class Machine:
     """Goals, frames and returns of one schema."""
 
-    def __init__(self, root: SchemaNode, lexemes: Lexemes, *, in_order: bool, usable: tuple[bool, ...]) -> None:
+    def __init__(self, root: SchemaNode, lexemes: Lexemes, *, in_order: bool, usable: Usable) -> None:
         self.lowering = Lowering(lexemes)
         self.formulas = self.lowering.formulas
         self.lexemes = lexemes
-        self.sat = Satisfiability(self.lowering, lexemes, in_order=in_order)
+        self.sat = Satisfiability(self.lowering, lexemes, in_order=in_order, usable=usable)
         self.in_order, self.usable = in_order, usable
         self._goals: dict[Any, Goal] = {}
         self.returns: list[Return | None] = [None]
@@ -204,7 +206,7 @@ class Machine:
     def constant(self, goal: Goal, bit: int) -> Outcome | None:
         """The outcome of null (1), false (2) or true (4), None if the goal excludes it."""
         outcome = tuple(bool(split[0] & bit) for split in goal.watched)
-        return outcome if self.usable[0] and goal.is_good(outcome) else None
+        return outcome if self.usable.literals & bit and goal.is_good(outcome) else None
 
     def is_alive(self, goal: Goal) -> bool:
         """Is there a value that fulfils the goal?"""
@@ -293,9 +295,9 @@ class Machine:
             left = tuple(formulas.substitute(f, replace, memo) for f in left)
         frame: Frame | None
         if made.shape is None:
-            frame = self.array(left, made.cubes, made.goal.place)
+            frame = self.array(left, made.cubes, made.place)
         else:
-            frame = self.object_at(made.shape, left, made.cubes, made.blocked, made.seen, made.goal.place)
+            frame = self.object_at(made.shape, left, made.cubes, made.blocked, made.seen, made.place)
         if not made.record:
             made.after[outcome] = frame
         return frame
@@ -328,7 +330,10 @@ class Machine:
     def item(self, frame: ArrayFrame) -> Return | None:
         """The return of one more item, None if there can be none."""
         if frame.item is None:
-            frame.item = self._item(frame) or False
+            made = self._item(frame)
+            if made is not None:
+                made.place = frame.place
+            frame.item = made or False
         return frame.item if isinstance(frame.item, Return) else None
 
     def _item(self, frame: ArrayFrame) -> Return | None:
@@ -365,7 +370,7 @@ class Machine:
         after = formulas.all(left)
         if after == FALSE:
             return None
-        cube = {a: True for a in formulas.conjuncts(after)}
+        cube = dict.fromkeys(formulas.conjuncts(after), True)
         if not sat.rest_of_array(cube):
             return None
         sub = lowering.both(wanted)
@@ -478,7 +483,7 @@ class Machine:
 
             made = self._watch(after, frame.cubes, subs, rest_fits, _below(lowering, subs.values(), place))
         if made is not None:
-            made.shape, made.blocked, made.seen = shape, blocked, seen
+            made.shape, made.blocked, made.seen, made.place = shape, blocked, seen, place
             made.key = shape.keys[key] if isinstance(key, int) else name or ""
         return made
 

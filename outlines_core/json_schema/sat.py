@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.json_schema.formula import FALSE, TRUE, Cube, Formula
@@ -32,24 +32,38 @@ if TYPE_CHECKING:
 
     from outlines_core.json_schema.lexemes import Lexemes
 
-__all__ = ["Satisfiability"]
+__all__ = ["Satisfiability", "Usable"]
 
 _MAX_STEPS: Final = 4000
 _MAX_MATCHING: Final = 2000
 
 
+class Usable(NamedTuple):
+    """Which kinds of values a vocabulary can spell.
+
+    Attributes:
+        literals: 1 null + 2 false + 4 true.
+    """
+
+    literals: int = 7
+    numbers: bool = True
+    strings: bool = True
+    arrays: bool = True
+    objects: bool = True
+
+
 class Satisfiability:
     """Answers questions of satisfiability for one schema, remembering the answers."""
 
-    def __init__(self, lowering: Lowering, lexemes: Lexemes, *, in_order: bool) -> None:
-        self.lowering, self.lexemes, self.in_order = lowering, lexemes, in_order
+    def __init__(self, lowering: Lowering, lexemes: Lexemes, *, in_order: bool, usable: Usable) -> None:
+        self.lowering, self.lexemes, self.in_order, self.usable = lowering, lexemes, in_order, usable
         self.formulas = lowering.formulas
         self._known: dict[Hashable, bool] = {(TRUE_SUB,): True, (FALSE_SUB,): False}
         self._asking: set[Hashable] = set()
         self._assumed = False
         self._shapes: dict[tuple[int, ...], ObjectShape] = {}
         self._local: dict[tuple[int, Formula], Formula] = {}
-        self.usable = (True,) * 6  # can values of this kind be spelled at all: literals, numbers, strings, [ ], { }
+        self._all_usable = usable == Usable()
 
     # -- fixed point ------------------------------------------------------------------------------------------------
 
@@ -86,36 +100,36 @@ class Satisfiability:
         if known is not None:
             return known
         what = self.lowering.subs[sub]
-        if isinstance(what, tuple) and isinstance(what[0], SchemaNode) and _plainly_satisfiable(what[0]):
+        if self._all_usable and type(what) is tuple and type(what[0]) is SchemaNode and _plainly_satisfiable(what[0]):
             self._known[(sub,)] = True
             return True
         return self._ask((sub,), lambda: self.split(self.lowering.split(sub)))
 
     def split(self, split: Split) -> bool:
         bits, numbers, strings, arrays, objects = split
-        return (
-            bits != 0 or self.strings(strings) or self.numbers(numbers) or self.arrays(arrays) or self.objects(objects)
-        )
+        if bits & self.usable.literals:
+            return True
+        return self.strings(strings) or self.numbers(numbers) or self.arrays(arrays) or self.objects(objects)
 
     def both(self, subs: list[Sub]) -> bool:
         return self.sub(self.lowering.both(subs))
 
     def numbers(self, f: Formula) -> bool:
-        if f in (TRUE, FALSE):
-            return f == TRUE
+        if f in (TRUE, FALSE) or not self.usable.numbers:
+            return f == TRUE and self.usable.numbers
         return self._ask(("n", f), lambda: self.lexemes.has_numbers(self.formulas, f, 1))
 
     def strings(self, f: Formula) -> bool:
-        if f in (TRUE, FALSE):
-            return f == TRUE
+        if f in (TRUE, FALSE) or not self.usable.strings:
+            return f == TRUE and self.usable.strings
         return self._ask(("s", f), lambda: self.lexemes.has_strings_of(self.formulas, f, 1))
 
     # -- arrays -----------------------------------------------------------------------------------------------------
 
     def arrays(self, f: Formula) -> bool:
         """Is there a continuation of an array of which `f` is left to fulfil?"""
-        if f in (TRUE, FALSE):
-            return f == TRUE
+        if f in (TRUE, FALSE) or not self.usable.arrays:
+            return f == TRUE and self.usable.arrays
         return self._ask(("a", f), lambda: any(self._array(cube) for cube in self.formulas.cubes(f)))
 
     def rest_of_array(self, cube: Cube) -> bool:
@@ -277,7 +291,7 @@ class Satisfiability:
             if tail is not None and len(tail) < low - n:
                 return False
             values += [tail] * (low - n)
-        return _distinct_representatives(values, low)
+        return _distinct_representatives(values)
 
     def bad_values(self, cube: Cube) -> frozenset[Any]:
         """The values that the item before must not have so that all items can differ.
@@ -383,7 +397,7 @@ class Satisfiability:
                     for c in shape.other_classes
                 ):
                     return True
-                candidates = range(len(shape.keys))
+                candidates = list(range(len(shape.keys)))
             else:
                 candidates = bits_of(needed)
             if any(self._many(self.lowering.both([shape.child(p, k) for p in props]), n) for k in candidates):
@@ -442,8 +456,8 @@ class Satisfiability:
 
     def objects(self, f: Formula) -> bool:
         """Is there an object that fulfils `f`?"""
-        if f in (TRUE, FALSE):
-            return f == TRUE
+        if f in (TRUE, FALSE) or not self.usable.objects:
+            return f == TRUE and self.usable.objects
 
         def answer() -> bool:
             shape = self.shape(self.formulas.atoms(f))
@@ -487,8 +501,7 @@ class Satisfiability:
         if high is not None and low > high:
             return False
         for forbidden_low, forbidden_high in ranges:  # not within: below or above
-            below = self._object_with(cube, shape, blocked, seen, forbidden_low, forbidden_high)
-            return below
+            return self._object_with(cube, shape, blocked, seen, forbidden_low, forbidden_high)
         member = _Members(self, shape, props, names, blocked | required, seen)
         if any(not member.fits(k, ()) for k in bits_of(required)):
             return False
@@ -662,7 +675,7 @@ def _uncountable(what: str) -> UnsupportedFeatureError:
     )
 
 
-def _distinct_representatives(values: list[list[Any] | None], n: int) -> bool:
+def _distinct_representatives(values: list[list[Any] | None]) -> bool:
     """Can each position get a value of its own?  None: a position that always finds one (Kuhn's matching)."""
     lists = [v for v in values if v is not None]
     if len(lists) > _MAX_MATCHING:

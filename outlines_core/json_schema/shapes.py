@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 from outlines_core.json_schema.splits import Props
 
 if TYPE_CHECKING:
-    from outlines_core.json_schema.lower import Lowering, Sub
     from outlines_core.json_schema.lexemes import Lexemes
+    from outlines_core.json_schema.lower import Lowering, Sub
 
 __all__ = ["Key", "ObjectShape", "bits_of"]
 

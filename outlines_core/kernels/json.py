@@ -10,7 +10,7 @@ A *configuration* is five numbers: where we are, and the stack of containers aro
 
 Tables. Passing many arrays from function to function costs more than all the work, so there are two:
 
-    rows   (n, 258) int32, the arena: one row a content state: what follows each byte, 0 = dead · outcome or -1 · filled?
+    rows   (n, 258) int32, the arena: one row a content state: what follows each byte (0 dead) · outcome or -1 · filled?
     mem    int64, everything else; mem[:16] is `meta` (M_*), mem[16:32] holds where the regions begin (R_*):
       inst   24 a piece: kind · arena row to begin with · trie root · least, most characters · flags · offset of the
              allowed leaves · unused · then, for structural states, what each of 16 character classes leads to
@@ -59,12 +59,14 @@ __all__ = [
     "STRUCT",
     "advance",
     "build_trie",
+    "fewest_tokens",
     "live_bytes",
     "pack",
     "put_edge",
     "step",
     "walk",
     "walk_exits",
+    "walk_groups",
     "walk_inside",
 ]
 
@@ -654,6 +656,80 @@ def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ign
             mem[M_NODE] = node
             return status
     return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
+def walk_groups(mem, rows, vocabulary, path, node, given, groups, out_group, out_state):  # type: ignore[no-untyped-def]
+    """Which tokens lead to the same configuration.
+
+    path, given  as in `walk`
+    groups       (n, 6) int64 hash table with n a power of two: a configuration, the first token that leads to it or -1
+    out_group    (size,) int32: the row of `groups` that a live token leads to; others stay as they are
+    out_state    (1,) int64: groups so far
+    Returns LIVE when done, else a status (FULL also if `groups` is half full); meta[M_NODE] is where to go on.
+    """
+    info, end, token = vocabulary
+    n_nodes, size, cells = info.shape[0], out_group.shape[0], groups.shape[0]
+    while node < n_nodes:
+        packed = np.int64(info[node])
+        depth = packed >> 8
+        if given != 0:
+            status = np.int64(LIVE if given == LIVE else DEAD)
+            given = 0
+        else:
+            status = np.int64(step(mem, rows, path, depth - 1, packed & 255, path, depth))
+        if status == DEAD:
+            node = np.int64(end[node])
+            continue
+        if status != LIVE:
+            mem[M_NODE] = node
+            return status
+        t = token[node]
+        if t < size:
+            h = np.uint64(14695981039346656037)
+            for k in range(5):
+                h = (h ^ np.uint64(path[depth, k])) * np.uint64(1099511628211)
+            cell = np.int64(h >> np.uint64(24)) & (cells - 1)
+            while groups[cell, 5] >= 0:
+                same = True
+                for k in range(5):
+                    same = same and groups[cell, k] == path[depth, k]
+                if same:
+                    break
+                cell = (cell + 1) & (cells - 1)
+            if groups[cell, 5] < 0:
+                if 2 * out_state[0] >= cells:
+                    mem[M_NODE] = -1
+                    return np.int64(FULL)
+                for k in range(5):
+                    groups[cell, k] = path[depth, k]
+                groups[cell, 5] = t
+                out_state[0] += 1
+            out_group[t] = cell
+        node += 1
+    return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
+def fewest_tokens(vocabulary, text, size):  # type: ignore[no-untyped-def]
+    """The fewest tokens, of ids below `size`, that spell `text` (uint8), -1 if none do."""
+    info, end, token = vocabulary
+    n = text.shape[0]
+    none = np.int64(1) << 60
+    best = np.full(n + 1, none, dtype=np.int64)
+    best[n] = 0
+    for at in range(n - 1, -1, -1):
+        node, stop, depth = np.int64(0), np.int64(info.shape[0]), np.int64(1)
+        while node < stop and at + depth <= n:
+            if np.int64(info[node]) & 255 != text[at + depth - 1]:
+                node = np.int64(end[node])
+                continue
+            if token[node] < size:
+                best[at] = min(best[at], best[at + depth] + 1)
+            stop = np.int64(end[node])
+            node += 1
+            depth += 1
+    return best[0] if best[0] < none else np.int64(-1)
 
 
 @njit(cache=True, nogil=True)

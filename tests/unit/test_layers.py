@@ -28,7 +28,7 @@ LAYERS = {
         ["parsing"],
         ["json_schema"],
         ["vocabulary", "trie", "bitmask", "kernels.numpy", "kernels.torch"],
-        ["regex_core", "json_core", "automaton"],
+        ["regex_core", "json_masks", "json_tables", "json_closing", "json_core", "json_explain", "automaton"],
         ["index", "json_index", "grammar_index"],
         ["batch"],
         ["guide"],

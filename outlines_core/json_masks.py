@@ -1,0 +1,185 @@
+"""What tokens do inside JSON lexemes and between them, whatever the schema: shared by all schemas of a vocabulary.
+
+A token that stays inside a string or a number leaves the structure around it alone, so which tokens do depends on the
+content state and the vocabulary only. These *inside masks* are computed once for a content state, together with the
+*exits*, the trie nodes at which the lexeme ends; what is below the exits depends on the schema and is walked each time.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlines_core.errors import UnsatisfiableError
+from outlines_core.json_schema.arena import FREE, Arena
+from outlines_core.json_schema.lexemes import Lexemes
+from outlines_core.json_schema.sat import Usable
+from outlines_core.kernels import json as kernel
+from outlines_core.kernels.dfa import mask_to_ids
+from outlines_core.limits import Limits
+from outlines_core.regex.ast import CharSet, Repeat
+from outlines_core.regex.language import Language
+from outlines_core.types import DEAD
+from outlines_core.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from outlines_core.json_tables import JsonTables
+
+__all__ = ["LexemeMasks", "Whitespace"]
+
+_EMPTY: Final = np.zeros(0, dtype=np.int32)
+
+
+class Whitespace(NamedTuple):
+    """The whitespace between JSON tokens as a DFA.
+
+    Attributes:
+        table: (n, 5) int32: the state after space, tab, newline, return, 0 = none; may it end here?  State 1 begins.
+    """
+
+    table: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, whitespace: str, most: int, limits: Limits) -> Whitespace:
+        """The whitespace of `compile_json_schema`'s argument."""
+        if not isinstance(whitespace, str):
+            raise TypeError(f"whitespace must be a str, not {type(whitespace).__name__}")
+        if whitespace == "flexible":
+            return cls.flexible(most)
+        if whitespace == "compact":
+            return cls.flexible(0)
+        return cls._of_pattern(whitespace, limits)
+
+    @classmethod
+    def _of_pattern(cls, pattern: str, limits: Limits) -> Whitespace:
+        allowed = CharSet(((0x09, 0x0A), (0x0D, 0x0D), (0x20, 0x20)))
+        own = Language.parse(pattern, limits=limits)
+        if not own.is_subset_of(Language(Repeat(allowed, 0, None))):
+            raise ValueError(f"the whitespace pattern {pattern!r} matches more than spaces, tabs and line ends")
+        dfa = own.dfa
+        if dfa.start == DEAD:
+            raise UnsatisfiableError(f"the whitespace pattern {pattern!r} matches nothing")
+        number = {dfa.start: 1}
+        order = [dfa.start]
+        rows = [[0] * 5]
+        for state in order:
+            row = []
+            for byte in b" \t\n\r":
+                target = dfa.step(state, byte)
+                if target != DEAD and target not in number:
+                    number[target] = len(number) + 1
+                    order.append(target)
+                row.append(number.get(target, 0))
+            rows.append([*row, int(dfa.accept[state])])
+        return cls(np.array(rows, dtype=np.int32))
+
+    @classmethod
+    def flexible(cls, most: int) -> Whitespace:
+        table = np.zeros((most + 2, 5), dtype=np.int32)
+        table[1:, 4] = 1
+        table[1:-1, :4] = np.arange(2, most + 2)[:, None]
+        return cls(table)
+
+
+class LexemeMasks:
+    """What tokens of a vocabulary do inside lexemes, whatever the schema."""
+
+    def __init__(self, vocabulary: Vocabulary, limits: Limits, *, ensure_ascii: bool) -> None:
+        table = vocabulary.table
+        self.table, self.trie = table, table.trie
+        self.limits = limits
+        self.n_words = table.n_words
+        self.single = np.zeros(256, dtype=np.bool_)
+        self.single[table.data[table.indptr[:-1][np.diff(table.indptr) == 1]]] = True
+        self.in_string = self.single.copy()
+        self.in_string[:0x20] = False
+        self.in_string[0x22] = False
+        self.in_string[0x5C] = bool(self.single[[*b"\\u0123456789"]].all() and self.single[[*b"abcdef"]].all())
+        if ensure_ascii:
+            self.in_string[0x80:] = False
+        alphabet = None if self.in_string[0x5C] else self.in_string
+        single = self.single
+        literals = sum(bit for word, bit in ((b"null", 1), (b"false", 2), (b"true", 4)) if single[[*word]].all())
+        self.usable = Usable(
+            literals,
+            numbers=bool(single[[*b"0123456789-.e"]].all()),  # "E" and "+" can always be done without
+            strings=bool(single[0x22]),
+            arrays=bool(single[[*b"[,]"]].all()),
+            objects=bool(single[[*b'{":,}']].all()),
+        )
+        self.lexemes = Lexemes(limits, alphabet)
+        self.arena = Arena()
+        self.lock = threading.RLock()
+        self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
+        self._inside: dict[int, tuple[NDArray[np.uint32], NDArray[np.int64]]] = {}
+        self._lengths: NDArray[np.int32] | None = None
+        self._limited: dict[int, NDArray[np.uint32]] = {}
+        self._nbytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes + self.arena.nbytes
+
+    @property
+    def is_full(self) -> bool:
+        """Should new automata begin with an empty one?"""
+        return self.arena.nbytes > self.limits.max_state_bytes
+
+    def inside(self, core: JsonTables, c: int, kind: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """The tokens that stay inside a lexeme from content row `c` (words, or fewer entries: ids), and its exits."""
+        known = self._inside.get(c)
+        if known is None:
+            words, exits = self._walk(core, c, kind, _EMPTY)
+            known = self._keep(c, words, exits)
+        return known
+
+    def _keep(
+        self, c: int, words: NDArray[np.uint32], exits: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        if self._nbytes > self.limits.max_mask_bytes:
+            self._inside.clear()
+            self._limited.clear()
+            self._nbytes = 0
+        n = mask_to_ids(words, self._ids)
+        known = (self._ids[:n].copy().view(np.uint32) if n <= len(self._ids) else words, exits)
+        self._inside[c] = known
+        self._nbytes += known[0].nbytes + exits.nbytes + 300
+        return known
+
+    def _walk(
+        self, core: JsonTables, c: int, kind: int, lengths: NDArray[np.int32]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        words = np.zeros(self.n_words + 1, dtype=np.uint32)
+        exits = np.zeros((256, 4), dtype=np.int64)
+        path = np.zeros((self.trie.max_depth + 2, 4), dtype=np.int64)
+        path[0, 1] = c
+        core.mem[kernel.M_N_EXITS] = 0
+        node = 0
+        while True:
+            status = kernel.walk_inside(core.mem, core.rows, self.trie.packed, kind, path, node, words, lengths, exits)
+            if status == kernel.LIVE:
+                break
+            node = int(core.mem[kernel.M_NODE])
+            if status == kernel.FULL:
+                exits = np.concatenate([exits, np.zeros_like(exits)])
+            else:
+                core.fill_hole()
+        return words[: self.n_words], exits[: core.mem[kernel.M_N_EXITS]].copy()
+
+    def limited(self, core: JsonTables, room: int) -> NDArray[np.uint32]:
+        """The tokens that stay inside an unconstrained string and add at most `room` characters, as words."""
+        room = min(room, self.trie.max_depth)
+        known = self._limited.get(room)
+        if known is None:
+            if self._lengths is None:
+                self._lengths = np.full(self.table.size, 1 << 30, dtype=np.int32)
+                self._keep(FREE, *self._walk(core, FREE, kernel.STRING, self._lengths))
+            bits = np.zeros(32 * self.n_words, dtype=np.uint8)
+            bits[: self.table.size] = self._lengths <= room
+            known = np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
+            self._limited[room] = known
+            self._nbytes += known.nbytes
+        return known

@@ -1,0 +1,502 @@
+"""The kernel's tables of one JSON Schema, filled from the machine of frames hole by hole.
+
+An *instance* is a place in a JSON text as the kernel knows it: a structural state (between tokens, at one point of one
+frame) or a lexeme (a string, number or keyword that must fulfil one goal). Instances are interned by what they depend
+on. Structural rows are filled class of character by class of character, since what an object or array would lead to is
+costly and mostly not asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlines_core.errors import LimitExceededError
+from outlines_core.json_masks import LexemeMasks, Whitespace
+from outlines_core.json_schema.arena import FREE
+from outlines_core.json_schema.formula import TRUE, Formula
+from outlines_core.json_schema.machine import (
+    NUMBERS,
+    STRINGS,
+    ArrayFrame,
+    Frame,
+    Goal,
+    Machine,
+    ObjectFrame,
+    Outcome,
+    Return,
+)
+from outlines_core.kernels import json as kernel
+from outlines_core.limits import Limits
+
+__all__ = ["JsonTables", "encoded", "enlarged"]
+
+OPEN, AFTER, NEXT = 0, 1, 2
+QUOTE, LBRACE, RBRACE, LBRACK, RBRACK, COLON, COMMA, LETTER_T, LETTER_F, LETTER_N, DIGIT, OTHER = range(4, 16)
+_CLASS_OF: Final = {
+    '"': QUOTE,
+    "{": LBRACE,
+    "}": RBRACE,
+    "[": LBRACK,
+    "]": RBRACK,
+    ":": COLON,
+    ",": COMMA,
+    "t": LETTER_T,
+    "f": LETTER_F,
+    "n": LETTER_N,
+    **dict.fromkeys("-0123456789", DIGIT),
+}
+_KEYWORDS: Final = {LETTER_N: (b"null", 1), LETTER_F: (b"false", 2), LETTER_T: (b"true", 4)}
+_REGION_AT: Final = {
+    "inst": kernel.R_INST,
+    "nodes": kernel.R_NODES,
+    "bits": kernel.R_BITS,
+    "hash": kernel.R_HASH,
+    "stack": kernel.R_STACK,
+    "consts": kernel.R_CONSTS,
+}
+
+
+class JsonTables:
+    """Instances, edges and tries of one schema, in the kernel's memory."""
+
+    def __init__(self, machine: Machine, shared: LexemeMasks, whitespace: Whitespace, limits: Limits) -> None:
+        self.machine, self.shared, self.limits = machine, shared, limits
+        self._allocate(whitespace)
+        self.info: list[Any] = [None, ("end",)]
+        self._instances: dict[Any, int] = {}
+        self._outcomes: dict[Outcome, int] = {(True,): 1}
+        self.outcomes: list[Outcome] = [(), (True,)]
+        self._tries: dict[tuple[bytes, ...], int] = {}
+        self._n_trie = 1
+        self._n_bits = 1
+        self.n_inst = 2
+
+    # -- tables -----------------------------------------------------------------------------------------------------
+
+    def _allocate(self, whitespace: Whitespace) -> None:
+        n_ws = whitespace.table.shape[0]
+        consts = np.zeros((kernel.WS + n_ws, 8), dtype=np.int64)
+        consts[:256, 0] = OTHER
+        for char, klass in _CLASS_OF.items():
+            consts[ord(char), 0] = klass
+        for klass, byte in enumerate(b" \t\n\r"):
+            consts[byte, 0] = klass
+        consts[:256, 0][~self.shared.single] = OTHER
+        consts[:256, 1] = self.shared.in_string
+        table = whitespace.table
+        consts[kernel.WS :, :4] = np.where(table[:, :4] != 0, table[:, :4] + kernel.WS, 0)
+        consts[kernel.WS :, 4] = table[:, 4]
+        regions: dict[str, NDArray[np.int64]] = {
+            "inst": np.full((64, kernel.INST), -1, dtype=np.int64),
+            "nodes": np.zeros((256, 6), dtype=np.int64),
+            "bits": np.zeros((64, 1), dtype=np.int64),
+            "hash": np.full((256, 2), -1, dtype=np.int64),
+            "stack": np.zeros((64, 2), dtype=np.int64),
+            "consts": consts,
+        }
+        self.mem: NDArray[np.int64] = np.zeros(kernel.HEADER, dtype=np.int64)
+        self.inst: NDArray[np.int64]
+        self.nodes: NDArray[np.int64]
+        self.stack: NDArray[np.int64]
+        self.consts: NDArray[np.int64]
+        self._lay_out(regions)
+        self.mem[kernel.M_N_STACK] = 1
+        self.inst[:2] = 0
+        self.inst[0, kernel.I_FLAGS] = kernel.COUNTED
+        self.inst[0, kernel.I_MOST] = -1
+
+    def _lay_out(self, regions: dict[str, NDArray[np.int64]]) -> None:
+        """Put the regions into one array, one behind the other, and make views of them."""
+        mem = np.empty(kernel.HEADER + sum(r.size for r in regions.values()), dtype=np.int64)
+        mem[: kernel.HEADER] = self.mem[: kernel.HEADER]
+        at = kernel.HEADER
+        views: dict[str, NDArray[Any]] = {}
+        for name, region in regions.items():
+            views[name] = mem[at : at + region.size].reshape(region.shape)
+            views[name][:] = region
+            mem[_REGION_AT[name]] = at
+            at += region.size
+        mem[kernel.R_CELLS] = regions["hash"].shape[0]
+        mem[kernel.R_STACK_SIZE] = regions["stack"].shape[0]
+        self.mem, self._regions = mem, views
+        self.inst, self.nodes, self.stack, self.consts = views["inst"], views["nodes"], views["stack"], views["consts"]
+
+    def _replace(self, name: str, region: NDArray[np.int64]) -> None:
+        self._lay_out({**self._regions, name: region})
+
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        return self.shared.arena.rows
+
+    @property
+    def nbytes(self) -> int:
+        """Rough memory of this schema's own tables."""
+        objects = 600 * (self.machine.n_frames + len(self.machine.returns)) + 150 * len(self.machine.formulas)
+        return int(self.mem.nbytes) + objects
+
+    def fill_hole(self) -> None:
+        """Fill what the kernel has asked for in meta."""
+        mem = self.mem
+        kind, a, b = int(mem[kernel.M_KIND]), int(mem[kernel.M_A]), int(mem[kernel.M_B])
+        if kind == kernel.HOLE_ROW:
+            self.shared.arena.fill(a)
+        elif kind == kernel.HOLE_STRUCT:
+            self._fill_struct(a, b)
+        elif kind == kernel.HOLE_END:
+            self._put(kernel.EDGE_END, a, b, self._end_of_lexeme(a, b))
+        elif kind == kernel.HOLE_RETURN:
+            self._put(kernel.EDGE_RETURN, a, b, self._after(a, b))
+        else:
+            self._build_trie(a)
+        self.machine.check_size(self.limits.max_states)
+
+    def grow(self) -> None:
+        """Make room in the stack and the hash."""
+        if 2 * int(self.mem[kernel.M_N_EDGES]) >= int(self.mem[kernel.R_CELLS]):
+            self._rehash()
+        n = self.stack.shape[0]
+        if int(self.mem[kernel.M_N_STACK]) >= n:
+            if n > self.limits.max_states:
+                raise LimitExceededError(
+                    f"more than {n:,} nested contexts (Limits.max_states)", given=n, limit=self.limits.max_states
+                )
+            self._replace("stack", enlarged(self.stack, 2 * n))
+
+    def _rehash(self) -> None:
+        old = self._regions["hash"]
+        entries = old[old[:, 0] != -1].tolist()
+        self._replace("hash", np.full((4 * old.shape[0], 2), -1, dtype=np.int64))
+        self.mem[kernel.M_N_EDGES] = 0
+        low = (1 << 30) - 1
+        for key, value in entries:
+            kernel.put_edge(self.mem, key >> 60, key >> 30 & low, key & low, value)
+
+    def _put(self, kind: int, a: int, b: int, value: int) -> None:
+        if 2 * int(self.mem[kernel.M_N_EDGES]) >= int(self.mem[kernel.R_CELLS]):
+            self._rehash()
+        kernel.put_edge(self.mem, kind, a, b, value)
+
+    def _instance(self, key: Any, info: Any, fields: tuple[int, ...]) -> int:
+        """The number of an instance; fields: kind, row, trie, least, most, flags, offset of the allowed leaves."""
+        n = self.n_inst
+        if n >= self.inst.shape[0]:
+            larger = np.full((2 * n, kernel.INST), -1, dtype=np.int64)
+            larger[:n] = self.inst
+            self._replace("inst", larger)
+        self.inst[n, : len(fields)] = fields
+        self.info.append(info)
+        self.n_inst = n + 1
+        if key is not None:
+            self._instances[key] = n
+        return n
+
+    def _struct(self, key: Any, info: Any) -> int:
+        found = self._instances.get(key)
+        return found if found is not None else self._instance(key, info, (kernel.STRUCT, 0, 0, 0, 0, 0, 0))
+
+    # -- structural states ------------------------------------------------------------------------------------------
+
+    def value_struct(self, goal: Goal) -> int:
+        return self._struct(("value", goal.id), ("value", goal))
+
+    def _object_struct(self, frame: ObjectFrame, point: int) -> int:
+        return self._struct(("object", frame.id, point), ("object", frame, point))
+
+    def _array_struct(self, frame: ArrayFrame, point: int) -> int:
+        return self._struct(("array", frame.id, point), ("array", frame, point))
+
+    def colon_struct(self, made: Return) -> int:
+        return self._struct(("colon", made.id), ("colon", made))
+
+    def _fill_struct(self, i: int, klass: int) -> None:
+        """Fill the row of a structural state; what is costly only if it is `klass`."""
+        info = self.info[i]
+        row = [0] * 16
+        match info:
+            case ("value", goal):
+                self._value_row(row, goal, 0, record=False, wanted=klass)
+            case ("colon", made):
+                row[COLON] = kernel.pack(self.value_struct(made.goal), push=made.id, record=made.record)
+            case ("object", frame, point):
+                if point == AFTER:
+                    known, others = self.machine.keys(frame)
+                    if known or others:
+                        row[COMMA] = kernel.pack(self._object_struct(frame, NEXT))
+                else:
+                    row[QUOTE] = self._key_start(frame)
+                if point != NEXT and frame.closing is not None:
+                    row[RBRACE] = kernel.pack(self._outcome(frame.closing), close=True)
+            case ("array", frame, point):
+                made = self.machine.item(frame)
+                if point == AFTER:
+                    if made is not None:
+                        row[COMMA] = kernel.pack(self._array_struct(frame, NEXT))
+                elif made is not None:
+                    self._value_row(row, made.goal, made.id, record=made.record, wanted=klass)
+                if point != NEXT and frame.closing is not None:
+                    row[RBRACK] = kernel.pack(self._outcome(frame.closing), close=True)
+        inst = self.inst[i]
+        known_row = inst[kernel.I_CLASS :].tolist()
+        inst[kernel.I_CLASS :] = [old if old > 0 else new for old, new in zip(known_row, row, strict=True)]
+
+    def _value_row(self, row: list[int], goal: Goal, push: int, *, record: bool, wanted: int) -> None:
+        machine = self.machine
+        for klass, (word, bit) in _KEYWORDS.items():
+            outcome = machine.constant(goal, bit)
+            if outcome is not None:
+                row[klass] = kernel.pack(self._keyword(word, outcome), push=push, record=record)
+        strings, numbers = machine.part(goal, STRINGS), machine.part(goal, NUMBERS)
+        if strings > 0 or strings < -1:
+            if strings == TRUE or wanted == QUOTE:
+                target = self.string_instance(goal, strings)
+                row[QUOTE] = kernel.pack(target, push=push, record=record) if target else 0
+            else:
+                row[QUOTE] = -1
+        if numbers != -TRUE:
+            if wanted == DIGIT:
+                target = self.number_instance(goal)
+                row[DIGIT] = kernel.pack(target, push=push, record=record) if target else 0
+            else:
+                row[DIGIT] = -1
+        for klass, which in ((LBRACE, 4), (LBRACK, 3)):
+            if machine.part(goal, which) == -TRUE:
+                continue
+            if wanted != klass:
+                row[klass] = -1
+                continue
+            if klass == LBRACE:
+                frame = machine.open_object(goal)
+                if frame is not None:
+                    row[klass] = kernel.pack(self._object_struct(frame, OPEN), push=push, record=record)
+            else:
+                array = machine.open_array(goal)
+                if array is not None:
+                    row[klass] = kernel.pack(self._array_struct(array, OPEN), push=push, record=record)
+
+    def _outcome(self, outcome: Outcome) -> int:
+        found = self._outcomes.get(outcome)
+        if found is None:
+            found = self._outcomes[outcome] = len(self.outcomes)
+            self.outcomes.append(outcome)
+        return found
+
+    def after_struct(self, frame: Frame | None) -> int:
+        if frame is None:
+            return 0
+        return self._object_struct(frame, AFTER) if isinstance(frame, ObjectFrame) else self._array_struct(frame, AFTER)
+
+    def _after(self, number: int, outcome: int) -> int:
+        made = self.machine.returns[number]
+        assert made is not None
+        return self.after_struct(self.machine.after(made, self.outcomes[outcome]))
+
+    # -- lexemes ----------------------------------------------------------------------------------------------------
+
+    def _keyword(self, word: bytes, outcome: Outcome) -> int:
+        key = (word, outcome)
+        found = self._instances.get(key)
+        if found is None:
+            fields = (kernel.PLAIN, self.shared.arena.keywords[word], 0, 0, -1, 0, 0)
+            found = self._instance(key, ("ends", self._outcome(outcome)), fields)
+        return found
+
+    def number_instance(self, goal: Goal) -> int:
+        machine = self.machine
+        tests, cubes = machine.tests(goal, NUMBERS)
+        key = ("number", tests, cubes, None if goal.is_single else goal.watched)
+        found = self._instances.get(key)
+        if found is None:
+            recognizer = self.shared.lexemes.numbers(tests, cubes) if cubes else None
+            if recognizer is None or not recognizer.start:
+                found = self._instances[key] = 0
+            else:
+                c = self._row(recognizer)
+                info = ("number", goal, recognizer, tests)
+                found = self._instance(key, info, (kernel.PLAIN, c, 0, 0, -1, 0, 0))
+        return found
+
+    def _row(self, recognizer: Any) -> int:
+        return self.shared.arena.number_of(recognizer, recognizer.start)
+
+    def string_instance(self, goal: Goal, f: Formula) -> int:
+        """The lexeme of a string value; 0 if no string will do."""
+        formulas = self.machine.formulas
+        watched = tuple(split[STRINGS] for split in goal.watched)
+        key = ("string", watched, goal.cubes)
+        found = self._instances.get(key)
+        if found is not None:
+            return found
+        single = goal.is_single
+        if f == TRUE and single:
+            found = self._instance(key, ("ends", 1), (kernel.STRING, FREE, 0, 0, -1, 0, 0))
+        elif single and f > 0 and formulas.is_atom(f) and formulas.payload(f)[0] == "len":
+            _, least, most = formulas.payload(f)
+            fields = (kernel.STRING, FREE, 0, least, -1 if most is None else most, kernel.COUNTED, 0)
+            found = self._instance(key, ("ends", 1), fields)
+        elif single and f < 0 and formulas.is_atom(-f) and formulas.payload(-f)[0] == "str":
+            texts = sorted(formulas.payload(-f)[1], key=encoded)
+            found = self._text_instance(key, texts, FREE, lambda _: False, ("ends", 1), 0)
+        else:
+            found = self._other_string(key, goal, f)
+        if found == 0:
+            self._instances[key] = 0
+        return found
+
+    def _other_string(self, key: Any, goal: Goal, f: Formula) -> int:
+        machine, formulas = self.machine, self.machine.formulas
+        texts = self.shared.lexemes.listed(formulas, f)
+        if texts is not None:
+            outcomes: dict[str, int] = {}
+            for text in texts:
+                outcome = tuple(
+                    formulas.holds(split[STRINGS], lambda a: self._passes(a, text))  # noqa: B023
+                    for split in goal.watched
+                )
+                if goal.is_good(outcome) and self._spellable(text):
+                    outcomes[text] = self._outcome(outcome)
+            if not outcomes:
+                return 0
+            good = sorted(outcomes, key=encoded)
+            values = [kernel.pack(outcomes[text], close=True) for text in good]
+            return self._text_instance(key, good, 0, lambda _: True, ("texts", values), 0)
+        tests, cubes = machine.tests(goal, STRINGS)
+        recognizer = self.shared.lexemes.strings(tests, cubes) if cubes else None
+        if recognizer is None or not recognizer.start:
+            return 0
+        fields = (kernel.STRING, self._row(recognizer), 0, 0, -1, 0, 0)
+        return self._instance(key, ("recognized", goal, recognizer, tests), fields)
+
+    def _passes(self, atom: int, text: str) -> bool:
+        return self.shared.lexemes.string_passes(self.machine.formulas.payload(atom), text)
+
+    def _spellable(self, text: str) -> bool:
+        alphabet = self.shared.lexemes.alphabet
+        return alphabet is None or bool(alphabet[list(encoded(text))].all())
+
+    def _text_instance(self, key: Any, texts: list[str], row: int, allowed: Any, info: Any, flags: int) -> int:
+        """A lexeme with a trie of known texts (sorted by their bytes); ``allowed(text)`` says which may be written."""
+        words = [0] * ((len(texts) >> 6) + 1)
+        for leaf, text in enumerate(texts):
+            if allowed(text):
+                words[leaf >> 6] |= 1 << (leaf & 63)
+        offset = self._allowed(words)
+        return self._instance(key, (*info, texts), (kernel.STRING, row, -1, 0, -1, flags, offset))
+
+    def _allowed(self, words: list[int]) -> int:
+        offset = self._n_bits
+        if offset + len(words) > self._regions["bits"].shape[0]:
+            self._replace("bits", enlarged(self._regions["bits"], 2 * (offset + len(words))))
+        self._regions["bits"][offset : offset + len(words), 0] = np.array(words, dtype=np.uint64).view(np.int64)
+        self._n_bits = offset + len(words)
+        return offset
+
+    def is_allowed(self, i: int, leaf: int) -> bool:
+        """May the known text at this leaf be written?"""
+        word = int(self._regions["bits"][int(self.inst[i, kernel.I_ALLOWED]) + (leaf >> 6), 0])
+        return bool(word >> (leaf & 63) & 1)
+
+    def root(self, i: int) -> int:
+        """The root of the trie of known texts of a lexeme."""
+        if self.inst[i, kernel.I_TRIE] == -1:
+            self._build_trie(i)
+        return int(self.inst[i, kernel.I_TRIE])
+
+    def depth_of(self, i: int, t: int, text: bytes) -> int:
+        """How many bytes of a known text (which passes trie node `t`) lead to `t`."""
+        node, depth = self.root(i), 0
+        while node != t:
+            first, n = self.nodes[node, :2].tolist()
+            node = next(k for k in range(first, first + n) if self.nodes[k, 2] == text[depth])
+            depth += 1
+        return depth
+
+    def _build_trie(self, i: int) -> None:
+        texts = [encoded(text) for text in self.info[i][-1]]
+        key = tuple(texts)
+        root = self._tries.get(key)
+        if root is None:
+            flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
+            indptr = np.zeros(len(texts) + 1, dtype=np.int64)
+            np.cumsum([len(text) for text in texts], out=indptr[1:])
+            nodes = np.zeros((1 + len(flat), 6), dtype=np.int64)
+            root = self._n_trie
+            n = kernel.build_trie(flat, indptr, root, nodes)
+            if root + n > self.nodes.shape[0]:
+                self._replace("nodes", enlarged(self.nodes, 2 * (root + n)))
+            self.nodes[root : root + n] = nodes[:n]
+            self._n_trie = root + n
+            self._tries[key] = root
+        self.inst[i, kernel.I_TRIE] = root
+
+    def _key_start(self, frame: ObjectFrame) -> int:
+        """The lexeme of the next key of an object."""
+        known, others = self.machine.keys(frame)
+        if not known and not others:
+            return 0
+        shape = frame.shape
+        key = ("key", frame.id)
+        found = self._instances.get(key)
+        if found is not None:
+            return kernel.pack(found)
+        named = [name for name in frame.seen if name is not None]
+        texts = sorted([*shape.keys, *named], key=encoded)
+        row, recognizer, flags = 0, None, 0
+        if others:
+            flags = kernel.OTHERS | (kernel.UNNAMED if None in frame.seen else 0)
+            if not shape.key_tests:
+                row = FREE
+            else:
+                care = (2 << len(shape.key_tests)) - 1
+                cubes = tuple((care, sum(bit << k for k, bit in enumerate(c))) for c in others)
+                tests = (*shape.key_tests, ("str", frozenset(texts)))
+                recognizer = self.shared.lexemes.strings(tests, cubes)
+                row = self._row(recognizer) if recognizer.start else 0
+        numbers = shape.number
+
+        def allowed(text: str) -> bool:
+            k = numbers.get(text)
+            return k is not None and bool(known >> k & 1) and self._spellable(text)
+
+        info = ("key", frame, recognizer)
+        return kernel.pack(self._text_instance(key, texts, row, allowed, info, flags))
+
+    def _end_of_lexeme(self, i: int, code: int) -> int:
+        """What follows a lexeme that ends with a code (leaf << 1 | 1, or outcome << 1)."""
+        info = self.info[i]
+        match info[0]:
+            case "ends":
+                return kernel.pack(info[1], close=True)
+            case "texts":
+                return int(info[1][code >> 1])
+            case "number" | "recognized":
+                _, goal, recognizer, tests = info[:4]
+                bits = self.shared.arena.outcome(recognizer, code >> 1)
+                which = NUMBERS if info[0] == "number" else STRINGS
+                return kernel.pack(self._outcome(self.machine.outcome(goal, which, tests, bits)), close=True)
+        _, frame, recognizer, texts = info
+        if code & 1:
+            made = self.machine.member(frame, frame.shape.number[texts[code >> 1]])
+        else:
+            made = self.machine.member(frame, self._class_of(frame, recognizer, code >> 1))
+        return kernel.pack(self.colon_struct(made)) if made is not None else 0
+
+    def _class_of(self, frame: ObjectFrame, recognizer: Any, outcome: int) -> tuple[int, ...]:
+        if recognizer is None:
+            return ()
+        bits = self.shared.arena.outcome(recognizer, outcome)
+        return tuple(bits >> k & 1 for k in range(len(frame.shape.key_tests)))
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, surrogates too."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def enlarged(array: NDArray[Any], n: int) -> NDArray[Any]:
+    """A copy with `n` rows."""
+    larger = np.zeros((n, *array.shape[1:]), dtype=array.dtype)
+    larger[: array.shape[0]] = array
+    return larger
