@@ -5,6 +5,9 @@ value as the kind that takes the fewest bytes. It looks at nothing but the confi
 and of the states along its completion agree: whoever follows it gets nearer with every token. What it finds is a
 shortest text where members and items do not depend on each other, and a short one otherwise.
 
+Where a value may end with several outcomes (does this item count for `contains`?), the container around it *demands*
+the one after which least is left to do; a demand on a container is passed on to its members in the same way.
+
 Values may be recursive. The cost of a goal is a least fixed point, as in `Satisfiability`: a value that contains itself
 is never the cheapest, so a question that comes up while it is being answered costs infinitely much.
 """
@@ -19,8 +22,21 @@ from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError
 from outlines_core.json_schema.arena import FREE
-from outlines_core.json_schema.formula import FALSE
-from outlines_core.json_schema.machine import ARRAYS, OBJECTS, STRINGS, ArrayFrame, Frame, Goal, ObjectFrame, Return
+from outlines_core.json_schema.formula import FALSE, TRUE, Formula
+from outlines_core.json_schema.lexemes import Cubes
+from outlines_core.json_schema.machine import (
+    ARRAYS,
+    NUMBERS,
+    OBJECTS,
+    ONLY,
+    STRINGS,
+    ArrayFrame,
+    Frame,
+    Goal,
+    ObjectFrame,
+    Outcome,
+    Return,
+)
 from outlines_core.json_schema.shapes import bits_of
 from outlines_core.json_tables import AFTER, NEXT, encoded
 from outlines_core.kernels import json as kernel
@@ -31,7 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["Closing"]
 
 _INFINITE: Final = 1 << 40
-_MAX_PIECES: Final = 200_000
+_MAX_PIECES: Final = 100_000
+_MAX_FREE: Final = 4
+_MAX_ROWS: Final = 2000
 _KEPT_BYTES: Final = 1 << 24
 _EASY: Final = bytes(dict.fromkeys([*b'"0123456789abcdefghijklmnopqrstuvwxyz_n\\u', *range(256)]))
 """Bytes in the order in which they are tried where no better advice is at hand."""
@@ -47,7 +65,9 @@ class Closing:
         self._costs: dict[int, int] = {}
         self._asking: set[int] = set()
         self._assumed = False
-        self._ranks: dict[int, list[tuple[int, int, int, str]]] = {}
+        self._ranks: dict[int, dict[int, tuple[Any, ...]]] = {}
+        self._demands: dict[int, Outcome | None] = {0: None}
+        self._choices: dict[tuple[int, Outcome | None], Outcome | None] = {}
 
     # -- texts ------------------------------------------------------------------------------------------------------
 
@@ -86,13 +106,14 @@ class Closing:
 
     def _piece(self, config: NDArray[np.int64], records: Records) -> bytes:
         core = self._core
-        i, c, _, x, _ = config.tolist()
+        i, c, _, x, sid = config.tolist()
         kind = int(core.inst[i, kernel.I_KIND])
         if kind == kernel.STRUCT:
-            return self._structural(core.info[i]) if core.consts[x, 4] else self._whitespace(x)
+            return self._structural(core.info[i], sid) if core.consts[x, 4] else self._whitespace(x)
         if kind == kernel.PLAIN:
-            if core.rows[c, kernel.OUTCOME] < 0:
-                return self._content(c)[:1]
+            rest = self._content(c, i, sid)
+            if rest:
+                return rest[:1]
             if not core.consts[kernel.WS + 1, 4]:
                 return self._whitespace(kernel.WS + 1)
             return self._first_live(config, records, b"]},")
@@ -121,31 +142,137 @@ class Closing:
             layer = following
         raise AssertionError("whitespace without an end")
 
-    def _structural(self, info: Any) -> bytes:
+    def _structural(self, info: Any, sid: int) -> bytes:
+        machine = self._core.machine
         match info:
             case ("value", goal):
-                return self._begin(goal)
+                return self._begin(self._narrowed(goal, self._demand(sid)))
             case ("colon", _):
                 return b":"
             case ("object", frame, point):
+                frame = self._wanted(frame, sid)
                 if point != NEXT and frame.closing is not None:
                     return b"}"
                 return b"," if point == AFTER else b'"'
             case ("array", frame, point):
-                if point != NEXT and frame.closing is not None:
+                wanted = self._wanted(frame, sid)
+                if point != NEXT and wanted.closing is not None:
                     return b"]"
-                made = self._core.machine.item(frame)
+                if point == AFTER:
+                    return b","
+                made = machine.item(frame)
                 assert made is not None
-                return b"," if point == AFTER else self._begin(made.goal)
+                return self._begin(self._narrowed(made.goal, self._choice(made, self._demand(sid))))
         raise AssertionError(info)
 
-    def _content(self, c: int) -> bytes:
+    # -- demands ----------------------------------------------------------------------------------------------------
+
+    def _demand(self, sid: int) -> Outcome | None:
+        """The outcome that the value which is being written should end with; None: any that is good."""
+        chain = []
+        while sid and sid not in self._demands:
+            chain.append(sid)
+            sid = int(self._core.stack[sid, 1])
+        demand = self._demands[sid]
+        for at in reversed(chain):
+            made = self._core.machine.returns[int(self._core.stack[at, 0]) >> 1]
+            assert made is not None
+            demand = self._demands[at] = self._choice(made, demand)
+        return demand
+
+    def _choice(self, made: Return, demand: Outcome | None) -> Outcome | None:
+        """The outcome of a child after which its container has least to do to end as demanded."""
+        goal = made.goal
+        if goal.is_single:
+            return None
+        key = (made.id, demand)
+        if key not in self._choices:
+            n = len(goal.watched)
+            free = [k for k in range(n) if any(not care >> k & 1 for care, _ in goal.cubes)][:_MAX_FREE]
+            values = {value for _, value in goal.cubes}
+            for k in free:
+                values |= {value ^ 1 << k for value in values}
+            best: tuple[Any, Outcome] | None = None
+            for value in sorted(values):
+                outcome = tuple(bool(value >> k & 1) for k in range(n))
+                if not goal.is_good(outcome) or not self._core.machine.is_alive(self._narrowed(goal, outcome)):
+                    continue
+                frame = self._after(made, outcome, demand)
+                if frame is not None:
+                    rank = (frame.closing is None, self._measure(frame), self._cost(self._narrowed(goal, outcome)))
+                    if best is None or rank < best[0]:
+                        best = rank, outcome
+            self._choices[key] = best[1] if best is not None else None
+        return self._choices[key]
+
+    def _narrowed(self, goal: Goal, outcome: Outcome | None) -> Goal:
+        """The goal of ending with just this outcome."""
+        if outcome is None or goal.is_single:
+            return goal
+        return self._core.machine.goal(goal.watched, _only(outcome), goal.place)
+
+    def _wanted(self, frame: Any, sid: int) -> Any:
+        """The frame that has to end as demanded, if it still can."""
+        if frame.cubes == ONLY and len(frame.formulas) == 1:
+            return frame
+        demand = self._demand(sid)
+        return frame if demand is None else self._restricted(frame, demand) or frame
+
+    def _restricted(self, frame: Frame, demand: Outcome) -> Frame | None:
+        machine = self._core.machine
+        cubes = _only(demand)
+        if isinstance(frame, ArrayFrame):
+            return machine.array(frame.formulas, cubes, frame.place)
+        return machine.object_at(frame.shape, frame.formulas, cubes, frame.blocked, frame.seen, frame.place)
+
+    def _after(self, made: Return, outcome: Outcome, demand: Outcome | None) -> Frame | None:
+        """The frame behind a child, restricted to what is demanded of it; items that must differ are taken to do so."""
+        machine = self._core.machine
+        frame: Frame | None
+        if made.record:
+            formulas = machine.formulas
+            truth = made.settled if made.settled is not None else dict(zip(made.ts, outcome, strict=True))
+
+            def replace(atom: int) -> Formula:
+                if atom in truth:
+                    return TRUE if truth[atom] else FALSE
+                return TRUE if formulas.payload(atom)[0] == "U?" else atom
+
+            memo: dict[int, Formula] = {}
+            left = tuple(formulas.substitute(f, replace, memo) for f in made.formulas)
+            frame = machine.array(left, made.cubes, made.place)
+        else:
+            frame = machine.after(made, outcome)
+        if frame is None or demand is None or (frame.cubes == ONLY and len(frame.formulas) == 1):
+            return frame
+        return self._restricted(frame, demand)
+
+    def _measure(self, frame: Frame) -> int:
+        """Roughly how much is left to do: required keys, least counts."""
+        formulas = self._core.machine.formulas
+        atoms = {atom for f in formulas.conjuncts(frame.goal) for atom in formulas.atoms(f)}
+        total = 0
+        for payload in map(formulas.payload, atoms):
+            if payload[0] == "r":
+                total += payload[1].bit_count()
+            elif payload[0] in ("C", "K"):
+                total += payload[-2]
+        return total
+
+    def _content(self, c: int, i: int, sid: int) -> bytes:
         """A shortest rest of a lexeme, from an arena row: the content, not its spelling."""
-        arena = self._core.shared.arena
+        core = self._core
+        arena = core.shared.arena
         owner = arena.owner(c)
         if owner is not None:
-            text: bytes = owner[0].witness(owner[1])
-            return text
+            info = core.info[i]
+            if info[0] in ("number", "recognized") and not info[1].is_single:
+                demand = self._demand(sid)
+                text = None if demand is None else self._content_for(c, info, demand)
+                if text is not None:
+                    return text
+            witness: bytes = owner[0].witness(owner[1])
+            return witness
         text = b""
         while arena.rows[c, kernel.OUTCOME] < 0:  # fixed rows: keywords, and characters that are cut off
             byte = int(np.flatnonzero(arena.rows[c, :256])[0])
@@ -153,11 +280,35 @@ class Closing:
             c = int(arena.rows[c, byte])
         return text
 
+    def _content_for(self, c: int, info: Any, demand: Outcome) -> bytes | None:
+        """A shortest rest of a lexeme that ends as demanded: breadth first over rows, not too far."""
+        arena, machine = self._core.shared.arena, self._core.machine
+        _, goal, recognizer, tests = info[:4]
+        which = NUMBERS if info[0] == "number" else STRINGS
+        layer, seen = [(c, b"")], {c}
+        while layer and len(seen) < _MAX_ROWS:
+            following = []
+            for row, text in layer:
+                number = int(arena.rows[row, kernel.OUTCOME])
+                if number >= 0:
+                    bits = arena.outcome(recognizer, number)
+                    if machine.outcome(goal, which, tests, bits) == demand:
+                        return text
+                if not arena.rows[row, kernel.FILLED]:
+                    arena.fill(row)
+                for byte in np.flatnonzero(arena.rows[row, :256]).tolist():
+                    target = int(arena.rows[row, byte])
+                    if target not in seen:
+                        seen.add(target)
+                        following.append((target, text + bytes((byte,))))
+            layer = following
+        return None
+
     # -- strings ----------------------------------------------------------------------------------------------------
 
     def _string(self, config: NDArray[np.int64], records: Records) -> bytes:
         core = self._core
-        i, c, t, x, _ = config.tolist()
+        i, c, t, x, sid = config.tolist()
         stage = x >> 19 & 7
         if stage not in (0, kernel.RAW_ED):
             return self._first_live(config, records, _EASY)
@@ -165,10 +316,11 @@ class Closing:
         if t == -1:
             t = core.root(i)
         if t > 0 and (c == 0 or core.info[i][0] == "key"):
-            rest = self._known_text(i, t)
+            rest = self._known_text(i, t, sid)
             if rest is not None:
                 return self._spelled(rest) + b'"'
-        if stage == 0 and core.exactly(config, records, b'"') is not None:
+        content = b"" if c == FREE else self._content(c, i, sid)
+        if stage == 0 and not content and core.exactly(config, records, b'"') is not None:
             return b'"'
         if c == FREE:
             if flags & kernel.COUNTED and x >> 32 < core.inst[i, kernel.I_LEAST]:
@@ -176,7 +328,6 @@ class Closing:
                 missing = int(core.inst[i, kernel.I_LEAST]) - (x >> 32)
                 return easy * int(missing)
             return self._first_live(config, records, _EASY)
-        content = self._content(c)
         if not content or stage:  # it could end, but may not here
             return self._first_live(config, records, _EASY)
         if 0x80 <= content[0] < 0xC0:
@@ -197,60 +348,46 @@ class Closing:
             spelled += raw
         return bytes(spelled)
 
-    def _known_text(self, i: int, t: int) -> bytes | None:
+    def _known_text(self, i: int, t: int, sid: int) -> bytes | None:
         """What is left of the best known text below a trie node, None if none is allowed."""
         core = self._core
+        info = core.info[i]
+        texts = info[-1]
         low, high = core.nodes[t, 4:6].tolist()
         leaves = [leaf for leaf in range(low, high) if core.is_allowed(i, leaf)]
         if not leaves:
             return None
-        texts = core.info[i][-1]
-        if core.info[i][0] == "key":
-            ranks = self._ranks_of(i)
-            best = min(leaves, key=ranks.__getitem__)
+        if info[0] == "key":
+            wanted = self._wanted(info[1], sid)
+            best = min(leaves, key=lambda leaf: self._key_rank(wanted, wanted.shape.number[texts[leaf]]))
         else:
+            demand = self._demand(sid)
+            if demand is not None:
+                number = core.outcome_number(demand)
+                leaves = [leaf for leaf in leaves if core.outcome_of_leaf(i, leaf) == number] or leaves
             best = min(leaves, key=lambda leaf: (len(texts[leaf]), leaf))
         whole = encoded(texts[best])
         return whole[core.depth_of(i, t, whole) :]
 
-    def _ranks_of(self, i: int) -> list[tuple[int, int, int, str]]:
-        """Known keys by how much they help to close the object: smaller is better."""
-        ranks = self._ranks.get(i)
-        if ranks is None:
-            info = self._core.info[i]
-            frame, texts = info[1], info[-1]
-            helpful = self._helpful(frame)
-            closing = self._closing_keys(frame)
-            ranks = self._ranks[i] = []
-            for text in texts:
-                k = frame.shape.number.get(text, -1)
-                useful = k >= 0 and bool(helpful >> k & 1)
-                ranks.append((int(k not in closing), int(not useful), len(text), text))
-        return ranks
-
-    def _helpful(self, frame: ObjectFrame) -> int:
-        """The known keys that some part of what is left to fulfil requires, as bits."""
-        formulas = self._core.machine.formulas
-        keys = 0
-        for f in frame.formulas:
-            for atom in formulas.atoms(f):
-                payload = formulas.payload(atom)
-                if payload[0] == "r":
-                    keys |= payload[1]
-        return keys
-
-    def _closing_keys(self, frame: ObjectFrame) -> set[int]:
-        """Keys after whose value the object may end (where that is not plain, of the first few keys)."""
-        machine = self._core.machine
+    def _key_rank(self, frame: ObjectFrame, k: int) -> tuple[Any, ...]:
+        """A known key by how much it helps to close the object: smaller is better."""
+        name = frame.shape.keys[k]
         if frame.plain is not None:
-            return set()
-        found = set()
-        for key in bits_of(machine.keys(frame)[0])[:64]:
-            made = machine.member(frame, key)
-            following = self._after(made) if made is not None else None
-            if following is not None and following.closing is not None:
-                found.add(key)
-        return found
+            return (not frame.plain.required >> k & 1, len(name), name)
+        ranks = self._ranks.setdefault(frame.id, {})
+        rank = ranks.get(k)
+        if rank is None:
+            made = self._core.machine.member(frame, k)
+            following = None
+            if made is not None:
+                outcome = (True,) if made.goal.is_single else self._choice(made, None)
+                following = self._after(made, outcome, None) if outcome is not None else None
+            if following is None:
+                rank = (2, 0, len(name), name)
+            else:
+                rank = (int(following.closing is None), self._measure(following), len(name), name)
+            ranks[k] = rank
+        return rank
 
     # -- values -----------------------------------------------------------------------------------------------------
 
@@ -272,7 +409,7 @@ class Closing:
                 found.append((2 + self._string_cost(i), 3, b'"'))
         i = core.number_instance(goal)
         if i:
-            text = self._content(int(core.inst[i, kernel.I_ROW]))
+            text = self._content(int(core.inst[i, kernel.I_ROW]), i, 0)
             found.append((len(text), 4, text[:1]))
         if min(found, default=(_INFINITE,))[0] > 2:
             if machine.part(goal, ARRAYS) != FALSE:
@@ -313,24 +450,10 @@ class Closing:
         if row == FREE:
             return int(core.inst[i, kernel.I_LEAST])
         if row:
-            return len(self._content(row))
-        text = self._known_text(i, core.root(i))
+            return len(self._content(row, i, 0))
+        text = self._known_text(i, core.root(i), 0)
         assert text is not None
         return len(text)
-
-    def _after(self, made: Return) -> Frame | None:
-        """A frame that a member or item can lead to: the one that is known without looking at values."""
-        machine = self._core.machine
-        if made.record:
-            return None
-        if made.goal.is_single:
-            return machine.after(made, (True,))
-        n = len(made.goal.watched)
-        for _, value in made.goal.cubes:
-            frame = machine.after(made, tuple(bool(value >> k & 1) for k in range(n)))
-            if frame is not None:
-                return frame
-        return None
 
     def _array_cost(self, frame: ArrayFrame) -> int:
         """Bytes to the end of an array, the bracket included."""
@@ -340,11 +463,12 @@ class Closing:
             made = self._core.machine.item(following)
             if made is None:
                 return _INFINITE
-            total += self._cost(made.goal) + 1
-            if total >= _INFINITE:
+            outcome = (True,) if made.goal.is_single else self._choice(made, None)
+            if outcome is None:
                 return _INFINITE
-            step = self._after(made)
-            if step is following:
+            total += self._cost(self._narrowed(made.goal, outcome)) + 1
+            step = self._after(made, outcome, None)
+            if step is following or total >= _INFINITE:
                 return _INFINITE
             following = step
         return max(total, 1)
@@ -356,19 +480,25 @@ class Closing:
         following: Frame | None = frame
         while isinstance(following, ObjectFrame) and following.closing is None:
             known, others = machine.keys(following)
-            keys = following.shape.keys
             made: Return | None
             if known:
-                helpful = self._helpful(following)
-                closing = self._closing_keys(following)
-                key = min(bits_of(known), key=lambda k: (k not in closing, not helpful >> k & 1, len(keys[k]), keys[k]))
-                made, length = machine.member(following, key), len(encoded(keys[key]))
+                at = following
+                key = min(bits_of(known), key=lambda k: self._key_rank(at, k))
+                made, length = machine.member(following, key), len(encoded(following.shape.keys[key]))
             else:
                 made, length = (machine.member(following, others[0]) if others else None), 0
             if made is None:
                 return _INFINITE
-            total += self._cost(made.goal) + length + 4
+            outcome = (True,) if made.goal.is_single else self._choice(made, None)
+            if outcome is None:
+                return _INFINITE
+            total += self._cost(self._narrowed(made.goal, outcome)) + length + 4
             if total >= _INFINITE:
                 return _INFINITE
-            following = self._after(made)
+            following = self._after(made, outcome, None)
         return max(total, 1)
+
+
+def _only(outcome: Outcome) -> Cubes:
+    full = (1 << len(outcome)) - 1
+    return ((full, sum(1 << k for k, holds in enumerate(outcome) if holds)),)

@@ -160,6 +160,7 @@ class JsonCore(JsonTables):
         run = self._run
         run[0] = self.config[self.state_config[state]]
         if records is _NO_RECORDS:
+            self.mem[kernel.M_GENERIC] = 0
             while True:
                 status = kernel.advance(self.mem, self.rows, self.data, self.indptr, token_id, run)
                 if status == kernel.LIVE:
@@ -255,6 +256,7 @@ class JsonCore(JsonTables):
             cell = np.full(self.size, -1, dtype=np.int32)
             counter = np.zeros(1, dtype=np.int64)
             self._path[0] = self.config[self.state_config[state]]
+            self.mem[kernel.M_GENERIC] = 1
             node = given = 0
             while True:
                 status = int(
@@ -277,6 +279,7 @@ class JsonCore(JsonTables):
     def live_bytes(self, config: NDArray[np.int64], records: Records) -> list[int]:
         """Which bytes may follow."""
         found = []
+        self.mem[kernel.M_GENERIC] = 0
         out = np.zeros(5, dtype=np.int64)
         for byte in range(256):
             status = self.step(config, byte, out)
@@ -303,6 +306,7 @@ class JsonCore(JsonTables):
         self, config: NDArray[np.int64], records: Records, text: bytes
     ) -> tuple[NDArray[np.int64], Records] | None:
         """Run bytes one by one, keeping account of keys and items; None if they lead nowhere."""
+        self.mem[kernel.M_GENERIC] = 0
         items = [bytearray(r) for r in records[0]]
         key = bytearray(records[1]) if records[1] is not None else None
         at = 0
@@ -459,6 +463,7 @@ class JsonCore(JsonTables):
     def _walk(self, state: int, config: NDArray[np.int64], words: NDArray[np.uint32]) -> None:
         path = self._path
         path[0] = config
+        self.mem[kernel.M_GENERIC] = 1
         node, given, stop = 0, 0, int(self.trie.info.shape[0])
         while True:
             status = kernel.walk(self.mem, self.rows, self.trie.packed, path, node, stop, given, words)
@@ -480,6 +485,7 @@ class JsonCore(JsonTables):
         limits = np.array(bounds, dtype=np.int64)
         self.mem[kernel.M_EXIT] = 0
         self.mem[kernel.M_NODE] = -1
+        self.mem[kernel.M_GENERIC] = 1
         given = 0
         while True:
             status = kernel.walk_exits(
@@ -502,6 +508,7 @@ class JsonCore(JsonTables):
         depth = int(self.trie.info[node]) >> 8
         path = self._path[:depth].copy()
         result = self.exactly(self.config[self.state_config[state]].copy(), self.state_records[state], self._text(node))
+        self.mem[kernel.M_GENERIC] = 1
         self._path[:depth] = path
         if result is None:
             return -4

@@ -153,8 +153,8 @@ class LexemeMasks:
         self, core: JsonTables, c: int, kind: int, lengths: NDArray[np.int32]
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         words = np.zeros(self.n_words + 1, dtype=np.uint32)
-        exits = np.zeros((256, 4), dtype=np.int64)
-        path = np.zeros((self.trie.max_depth + 2, 4), dtype=np.int64)
+        exits = np.zeros((256, 5), dtype=np.int64)
+        path = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
         path[0, 1] = c
         core.mem[kernel.M_N_EXITS] = 0
         node = 0

@@ -48,6 +48,10 @@ _CLASS_OF: Final = {
     "n": LETTER_N,
     **dict.fromkeys("-0123456789", DIGIT),
 }
+_MAX_PLACES: Final = 400
+_GENERIC: Final = 1 << 29
+"""Marks an outcome: of an item whose value is not known."""
+_MANY: Final = 1000
 _KEYWORDS: Final = {LETTER_N: (b"null", 1), LETTER_F: (b"false", 2), LETTER_T: (b"true", 4)}
 _REGION_AT: Final = {
     "inst": kernel.R_INST,
@@ -69,6 +73,7 @@ class JsonTables:
         self._instances: dict[Any, int] = {}
         self._outcomes: dict[Outcome, int] = {(True,): 1}
         self.outcomes: list[Outcome] = [(), (True,)]
+        self._asking_returns: dict[int, int] = {}
         self._tries: dict[tuple[bytes, ...], int] = {}
         self._n_trie = 1
         self._n_bits = 1
@@ -148,7 +153,8 @@ class JsonTables:
         elif kind == kernel.HOLE_END:
             self._put(kernel.EDGE_END, a, b, self._end_of_lexeme(a, b))
         elif kind == kernel.HOLE_RETURN:
-            self._put(kernel.EDGE_RETURN, a, b, self._after(a, b))
+            value = self._after_generic(a, b & ~_GENERIC) if b & _GENERIC else self._after(a, b)
+            self._put(kernel.EDGE_RETURN, a, b, value)
         else:
             self._build_trie(a)
         self.machine.check_size(self.limits.max_states)
@@ -228,7 +234,9 @@ class JsonTables:
                 else:
                     row[QUOTE] = self._key_start(frame)
                 if point != NEXT and frame.closing is not None:
-                    row[RBRACE] = kernel.pack(self._outcome(frame.closing), close=True)
+                    row[RBRACE] = kernel.pack(self.outcome_number(frame.closing), close=True)
+            case ("generic", frame, point):
+                self._generic_row(row, frame, point)
             case ("array", frame, point):
                 made = self.machine.item(frame)
                 if point == AFTER:
@@ -237,10 +245,43 @@ class JsonTables:
                 elif made is not None:
                     self._value_row(row, made.goal, made.id, record=made.record, wanted=klass)
                 if point != NEXT and frame.closing is not None:
-                    row[RBRACK] = kernel.pack(self._outcome(frame.closing), close=True)
+                    row[RBRACK] = kernel.pack(self.outcome_number(frame.closing), close=True)
         inst = self.inst[i]
         known_row = inst[kernel.I_CLASS :].tolist()
         inst[kernel.I_CLASS :] = [old if old > 0 else new for old, new in zip(known_row, row, strict=True)]
+
+    def _generic_row(self, row: list[int], frame: ArrayFrame, point: int) -> None:
+        """An array behind an item whose value is not known, and no later item can be known to differ from."""
+        made = self.machine.item(frame)
+        if point == AFTER:
+            if made is not None:
+                row[COMMA] = kernel.pack(self._struct(("generic", frame.id, NEXT), ("generic", frame, NEXT)))
+            if frame.closing is not None:
+                row[RBRACK] = kernel.pack(self.outcome_number(frame.closing), close=True)
+        elif made is not None:
+            row[:] = [kernel.ASK if klass >= QUOTE else 0 for klass in range(16)]
+            if self.machine.takes_any_string(made.goal):
+                whole = [0] * 16
+                self._value_row(whole, made.goal, self._asking(made), record=True, wanted=QUOTE)
+                row[QUOTE] = whole[QUOTE]
+
+    def _asking(self, made: Return) -> int:
+        """A twin of a return: the value is the second one that is not known, and so it must be asked for."""
+        number = self._asking_returns.get(made.id)
+        if number is None:
+            number = self._asking_returns[made.id] = self.machine.twin(made)
+        return number
+
+    def _after_generic(self, number: int, outcome: int) -> int:
+        """What is behind an item that must differ from others, whatever its value; ASK where that depends on it."""
+        made = self.machine.returns[number]
+        assert made is not None
+        if number in self._asking_returns.values():
+            return kernel.ASK
+        frame = self.machine.after_some_value(made, self.outcomes[outcome], _MANY)
+        if frame is None:
+            return kernel.ASK
+        return kernel.pack(self._struct(("generic", frame.id, AFTER), ("generic", frame, AFTER)))
 
     def _value_row(self, row: list[int], goal: Goal, push: int, *, record: bool, wanted: int) -> None:
         machine = self.machine
@@ -276,7 +317,7 @@ class JsonTables:
                 if array is not None:
                     row[klass] = kernel.pack(self._array_struct(array, OPEN), push=push, record=record)
 
-    def _outcome(self, outcome: Outcome) -> int:
+    def outcome_number(self, outcome: Outcome) -> int:
         found = self._outcomes.get(outcome)
         if found is None:
             found = self._outcomes[outcome] = len(self.outcomes)
@@ -300,7 +341,7 @@ class JsonTables:
         found = self._instances.get(key)
         if found is None:
             fields = (kernel.PLAIN, self.shared.arena.keywords[word], 0, 0, -1, 0, 0)
-            found = self._instance(key, ("ends", self._outcome(outcome)), fields)
+            found = self._instance(key, ("ends", self.outcome_number(outcome)), fields)
         return found
 
     def number_instance(self, goal: Goal) -> int:
@@ -356,7 +397,7 @@ class JsonTables:
                     for split in goal.watched
                 )
                 if goal.is_good(outcome) and self._spellable(text):
-                    outcomes[text] = self._outcome(outcome)
+                    outcomes[text] = self.outcome_number(outcome)
             if not outcomes:
                 return 0
             good = sorted(outcomes, key=encoded)
@@ -397,6 +438,11 @@ class JsonTables:
         """May the known text at this leaf be written?"""
         word = int(self._regions["bits"][int(self.inst[i, kernel.I_ALLOWED]) + (leaf >> 6), 0])
         return bool(word >> (leaf & 63) & 1)
+
+    def outcome_of_leaf(self, i: int, leaf: int) -> int:
+        """The number of the outcome with which a listed value ends."""
+        info = self.info[i]
+        return int(info[1][leaf]) & (1 << 30) - 1 if info[0] == "texts" else int(info[1])
 
     def root(self, i: int) -> int:
         """The root of the trie of known texts of a lexeme."""
@@ -449,10 +495,13 @@ class JsonTables:
             if not shape.key_tests:
                 row = FREE
             else:
-                care = (2 << len(shape.key_tests)) - 1
-                cubes = tuple((care, sum(bit << k for k, bit in enumerate(c))) for c in others)
-                tests = (*shape.key_tests, ("str", frozenset(texts)))
-                recognizer = self.shared.lexemes.strings(tests, cubes)
+                values = [sum(bit << k for k, bit in enumerate(c)) for c in others]
+                care = (1 << len(shape.key_tests)) - 1
+                recognizer = self.shared.lexemes.strings(shape.key_tests, tuple((care, v) for v in values))
+                if not _leads_elsewhere(recognizer, [encoded(text) for text in texts]):
+                    care = 2 * care + 1
+                    tests = (*shape.key_tests, ("str", frozenset(texts)))
+                    recognizer = self.shared.lexemes.strings(tests, tuple((care, v) for v in values))
                 row = self._row(recognizer) if recognizer.start else 0
         numbers = shape.number
 
@@ -475,7 +524,7 @@ class JsonTables:
                 _, goal, recognizer, tests = info[:4]
                 bits = self.shared.arena.outcome(recognizer, code >> 1)
                 which = NUMBERS if info[0] == "number" else STRINGS
-                return kernel.pack(self._outcome(self.machine.outcome(goal, which, tests, bits)), close=True)
+                return kernel.pack(self.outcome_number(self.machine.outcome(goal, which, tests, bits)), close=True)
         _, frame, recognizer, texts = info
         if code & 1:
             made = self.machine.member(frame, frame.shape.number[texts[code >> 1]])
@@ -488,6 +537,30 @@ class JsonTables:
             return ()
         bits = self.shared.arena.outcome(recognizer, outcome)
         return tuple(bits >> k & 1 for k in range(len(frame.shape.key_tests)))
+
+
+def _leads_elsewhere(recognizer: Any, texts: list[bytes]) -> bool:
+    """Can what begins like one of the (sorted) texts always go on to become another text?  A sufficient test."""
+    places = [(recognizer.start, 0, 0, len(texts))]
+    for n, (state, depth, low, high) in enumerate(places):
+        if n > _MAX_PLACES or not state:
+            return False
+        row = recognizer.row(state)
+        if low < high and len(texts[low]) == depth:
+            low += 1
+        inside = 0
+        while low < high:
+            byte = texts[low][depth]
+            end = low + 1
+            while end < high and texts[end][depth] == byte:
+                end += 1
+            if row[byte]:
+                inside += 1
+                places.append((int(row[byte]), depth + 1, low, end))
+            low = end
+        if np.count_nonzero(row) <= inside:
+            return False
+    return True
 
 
 def encoded(text: str) -> bytes:

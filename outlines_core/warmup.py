@@ -111,6 +111,7 @@ def _json_texts() -> None:
             automaton.fill_mask(state, mask)
             automaton.forced_bytes(state)
             state = automaton.next_state(state, byte)
+        automaton.fill_closing_mask(state, 200, mask)
 
 
 def _json_numbers() -> None:

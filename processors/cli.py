@@ -8,10 +8,15 @@ Results go to standard output, everything else to standard error; progress is dr
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import operator
+import re
 import secrets
 import sys
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,7 +25,7 @@ import typer
 import outlines_core as oc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["app", "main"]
 
@@ -29,6 +34,8 @@ EXAMPLES = """Examples:
 \b
   python -m processors generate --prompt "Today is " --regex "\\d{4}-(0[1-9]|1[0-2])-[0-3]\\d"
   python -m processors generate --prompt "Is it cold? " --choice yes --choice no --json
+  python -m processors generate --prompt "A person: " --schema person.json --max-new-tokens 200
+  python -m processors generate --prompt "A person: " --schema package.models:Person
   python -m processors generate --batch prompts.txt --regex "[a-z]+( [a-z]+)*[.]" --out answers.txt
   python -m processors generate --model path/to/model --prompt "Call " --regex "[0-9]{3}-[0-9]{4}" --greedy
 
@@ -42,6 +49,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # help texts hold patterns such as [a-z], which are not markup
 )
+
+
+class PropertyOrder(StrEnum):
+    """The values of ``--property-order``."""
+
+    SCHEMA = "schema"
+    ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,28 @@ def generate(
     choice: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Each output is one of these texts; give it repeatedly.")
     ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEMA",
+            help="Each output is JSON that is valid under this JSON Schema: a file, the schema's text itself, or "
+            "MODULE:NAME for a pydantic model, dataclass, TypedDict, Enum or function that Python can import.",
+        ),
+    ] = None,
+    property_order: Annotated[
+        PropertyOrder,
+        typer.Option(
+            metavar="schema|any", help="With --schema: keys in the schema's order, or in any.", case_sensitive=False
+        ),
+    ] = PropertyOrder.SCHEMA,
+    whitespace: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="With --schema, what may stand between JSON tokens: a regex, compact (nothing) or flexible (all that "
+            "JSON allows, line breaks too).",
+        ),
+    ] = "[ ]?",
     prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="The text to continue.")] = None,
     batch: Annotated[
         str | None,
@@ -110,9 +146,9 @@ def generate(
         typer.Option("--json", help="One JSON object a line: prompt, text, tokens, finished, seed."),
     ] = False,
 ) -> None:
-    """Continue one prompt, or many, with text that satisfies a regex or is one of several choices."""
-    if (regex is None) == (not choice):
-        raise typer.BadParameter("give a constraint: either --regex, or --choice once or more")
+    """Continue one prompt, or many, with text that satisfies a regex or a JSON Schema, or is one of several choices."""
+    if (regex is not None) + bool(choice) + (schema is not None) != 1:
+        raise typer.BadParameter("give one constraint: --regex, or --schema, or --choice once or more")
     if (prompt is None) == (batch is None):
         raise typer.BadParameter("give something to continue: either --prompt or --batch")
     if temperature is not None and (greedy or not 0 < temperature < float("inf")):
@@ -124,9 +160,22 @@ def generate(
     else:
         method = {"do_sample": True, "num_beams": beams, "temperature": 1.0 if temperature is None else temperature}
 
+    compile_: Callable[[oc.Vocabulary], oc.TokenAutomaton]
+    if schema is not None:
+        compile_ = partial(
+            oc.compile_json_schema,
+            read_schema(schema),
+            property_order=property_order.value,
+            whitespace=whitespace,
+        )
+    elif regex is not None:
+        compile_ = partial(oc.compile_regex, regex)
+    else:
+        compile_ = partial(oc.compile_choice, choice or [])
+
     with _destination(out) as sink:
         unfinished = 0
-        for output in _outputs(regex or choice or [], prompts, model, max_new_tokens, seed, method, batch_size, device):
+        for output in _outputs(compile_, prompts, model, max_new_tokens, seed, method, batch_size, device):
             unfinished += not output.finished
             if as_json:
                 record = {
@@ -144,6 +193,30 @@ def generate(
                 sink.flush()
     if unfinished:
         _fail(f"{unfinished} of {len(prompts)} outputs were cut at {max_new_tokens} tokens before they were complete")
+
+
+def read_schema(source: str) -> Any:
+    """What `compile_json_schema` takes, from a file, a JSON text, or a name in a module."""
+    hint = "--schema"
+    if source.lstrip().startswith("{") or source.strip() in ("true", "false"):
+        return source
+    path = Path(source).expanduser()
+    named = re.fullmatch(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)", source)
+    if named is None or path.is_file():
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise typer.BadParameter(
+                f"{source} is neither JSON text nor MODULE:NAME, and as a file it cannot be read: {error.strerror}",
+                param_hint=hint,
+            ) from None
+    module, name = named.groups()
+    try:
+        return operator.attrgetter(name)(importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(f"{source}: there is no module {error.name}", param_hint=hint) from None
+    except AttributeError:
+        raise typer.BadParameter(f"{source}: the module {module} has no {name}", param_hint=hint) from None
 
 
 def read_prompts(source: str) -> list[str]:
@@ -188,7 +261,7 @@ def _destination(path: Path | None) -> Iterator[IO[bytes] | None]:
 
 
 def _outputs(
-    constraint: str | Sequence[str],
+    compile_: Callable[[oc.Vocabulary], oc.TokenAutomaton],
     prompts: Sequence[str],
     model_name: str | None,
     max_new_tokens: int,
@@ -208,16 +281,14 @@ def _outputs(
     eos = model.generation_config.eos_token_id
     try:
         vocabulary = vocabulary_from(tokenizer, eos_token_ids=eos)
-        automaton = (
-            oc.compile_regex(constraint, vocabulary)
-            if isinstance(constraint, str)
-            else oc.compile_choice(list(constraint), vocabulary)
-        )
+        automaton = compile_(vocabulary)
         least = automaton.min_tokens_to_accept(automaton.initial_state)
     except oc.ConstraintError as error:
         _fail(str(error), code=2)
     except oc.OutlinesCoreError as error:
         _fail(str(error))
+    except ValueError as error:  # whitespace that matches other characters
+        _fail(str(error), code=2)
     if least > max_new_tokens:
         _fail(
             f"the shortest text that satisfies the constraint takes {least} tokens of this model: "

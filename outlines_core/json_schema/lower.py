@@ -15,7 +15,7 @@ bound so far; most schemas have none.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -36,7 +36,7 @@ from outlines_core.json_schema.nodes import (
     Pattern,
     SchemaNode,
 )
-from outlines_core.json_schema.splits import FALSE_SPLIT, NOTHING, TRUE_SPLIT, Props, Split, Splits
+from outlines_core.json_schema.splits import FALSE_SPLIT, NOTHING, TRUE_SPLIT, Props, Split, Splits, canonical
 
 __all__ = ["FALSE_SUB", "TRUE_SUB", "Lowering", "Scope", "Sub"]
 
@@ -193,7 +193,7 @@ class Lowering:
         if node.any_of:
             parts.append(self.splits.any([self.node(s, scope) for s in node.any_of]))
         if node.one_of:
-            parts.append(self.splits.one([self.node(s, scope) for s in node.one_of]))
+            parts.append(self._exactly_one([self.node(s, scope) for s in node.one_of]))
         if node.not_ is not None:
             parts.append(self.splits.complement(self.node(node.not_, scope)))
         if node.if_ is not None and (node.then is not None or node.else_ is not None):
@@ -207,6 +207,64 @@ class Lowering:
             f = self.formulas.any([-self._required([key]), self.node(schema, scope)[4]])
             parts.append((7, TRUE, TRUE, TRUE, f))
         return parts
+
+    def _exactly_one(self, options: list[Split]) -> Split:
+        """One of `options`: where a listed value of a required key tells objects apart, this is the same as any."""
+        split = self.splits.one(options)
+        objects = [s[4] for s in options if s[4] != FALSE]
+        if len(objects) < 2:
+            return split
+        one = self.formulas.one
+        return (*split[:4], self.formulas.any([one(group) for group in self._told_apart(objects)]))
+
+    def _told_apart(self, objects: list[Formula]) -> list[list[Formula]]:
+        """Groups of formulas such that no object satisfies two of different groups."""
+        together = {(i, j) for j in range(len(objects)) for i in range(j)}
+        by_key: dict[str, list[tuple[int, frozenset[Any]]]] = {}
+        for i, f in enumerate(objects):
+            for key, values in self._tags(f):
+                by_key.setdefault(key, []).append((i, values))
+        for tagged in by_key.values():
+            holders: dict[Any, list[int]] = {}
+            for i, values in tagged:
+                for value in values:
+                    holders.setdefault(value, []).append(i)
+            meet = {(i, j) for group in holders.values() for i in group for j in group if i < j}
+            numbers = [i for i, _ in tagged]
+            together -= {(i, j) for i in numbers for j in numbers if i < j} - meet
+        group_of = list(range(len(objects)))
+        for i, j in together:
+            a, b = group_of[i], group_of[j]
+            if a != b:
+                group_of = [a if g == b else g for g in group_of]
+        groups: dict[int, list[Formula]] = {}
+        for f, g in zip(objects, group_of, strict=True):
+            groups.setdefault(g, []).append(f)
+        return list(groups.values())
+
+    def _tags(self, f: Formula) -> Iterator[tuple[str, frozenset[Any]]]:
+        """Required keys of which every object that satisfies `f` has a listed value, and these values."""
+        payloads = [self.formulas.payload(a) for a in self.formulas.conjuncts(f) if self.formulas.is_atom(a)]
+        required = {key for p in payloads if p[0] == "R" for key in p[1]}
+        for p in payloads:
+            if p[0] != "P":
+                continue
+            for key in p[1].listed.keys() & required:
+                values = self._listed_values(p[1].listed[key])
+                if values is not None:
+                    yield key, values
+
+    def _listed_values(self, sub: Sub) -> frozenset[Any] | None:
+        """The values of a sub that lists them, or a superset; None if it does not."""
+        what = self.subs[sub]
+        if not isinstance(what, tuple) or not isinstance(what[0], SchemaNode):
+            return None
+        node: SchemaNode | None = what[0]
+        while node is not None:
+            if node.const is not None or node.enum is not None:
+                return frozenset(map(canonical, node.const if node.const is not None else node.enum or ()))
+            node = node.ref
+        return None
 
     def _required(self, keys: Iterable[str]) -> Formula:
         keys = frozenset(keys)

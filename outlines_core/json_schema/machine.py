@@ -15,6 +15,7 @@ that could be completed is dead.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Final, TypeAlias
 
 from outlines_core.errors import LimitExceededError
@@ -25,6 +26,8 @@ from outlines_core.json_schema.nodes import SchemaNode
 from outlines_core.json_schema.sat import Satisfiability, Usable
 from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
 from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split
+
+_MAX_BRANCHES: Final = 256
 
 __all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "Return", "Seen"]
 
@@ -60,6 +63,7 @@ class Return:
     Attributes:
         after: atoms of `formulas` that stand for "the value satisfies this sub" are settled by the outcome.
         record: must the value itself be known at its end?
+        sound: can the container be completed after any good outcome?
     """
 
     __slots__ = (
@@ -75,6 +79,7 @@ class Return:
         "seen",
         "settled",
         "shape",
+        "sound",
         "ts",
     )
 
@@ -85,7 +90,7 @@ class Return:
         self.shape: ObjectShape | None = None
         self.blocked = 0
         self.seen: Seen = NOBODY
-        self.record = False
+        self.record = self.sound = False
         self.key = ""
         self.place = ""
         self.after: dict[Outcome, Frame | None] = {}
@@ -107,6 +112,7 @@ class ObjectFrame:
 
     __slots__ = (
         "blocked",
+        "branches",
         "closing",
         "cubes",
         "formulas",
@@ -115,7 +121,6 @@ class ObjectFrame:
         "keys",
         "members",
         "place",
-        "plain",
         "seen",
         "shape",
     )
@@ -136,22 +141,37 @@ class ObjectFrame:
         self.closing: Outcome | None = None
         self.members: dict[Any, Return | None] = {}
         self.keys: tuple[int, tuple[tuple[int, ...], ...]] | None = None
-        self.plain: _Plain | None = None
+        self.branches: list[_Plain] | None = None
+
+    @property
+    def plain(self) -> _Plain | None:
+        """The conjunction that is left to fulfil, if it is one."""
+        return self.branches[0] if self.branches is not None and len(self.branches) == 1 else None
 
 
 Frame: TypeAlias = ArrayFrame | ObjectFrame
 
 
 class _Plain:
-    """A conjunction of positive atoms: nearly every object."""
+    """A conjunction that says of members one by one what they must be: nearly every object is one, or a choice of some.
 
-    __slots__ = ("count", "names", "props", "required")
+    Attributes:
+        props, names: P and N atoms and what they say.   by: these atoms.
+        required, absent: known keys that must come or must not, as bit sets.
+        count: least, most properties.
+        formula: the conjunction.   rest: the part of it that no member changes.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("absent", "by", "count", "formula", "names", "props", "required", "rest")
+
+    def __init__(self, formula: Formula) -> None:
+        self.formula = formula
         self.props: list[tuple[int, Props]] = []
         self.names: list[tuple[int, Sub]] = []
-        self.required: tuple[int, int] = (0, 0)
-        self.count: tuple[int, int, int | None] | None = None
+        self.required = self.absent = 0
+        self.count: tuple[int, int | None] | None = None
+        self.by: tuple[int, ...] = ()
+        self.rest: list[Formula] = []
 
 
 class Machine:
@@ -168,6 +188,8 @@ class Machine:
         self._arrays: dict[Any, ArrayFrame | None] = {}
         self._objects: dict[Any, ObjectFrame | None] = {}
         self._combined: dict[Any, Formula] = {}
+        self._plenty: dict[Sub, bool] = {}
+        self._branches: dict[Formula, list[_Plain] | None] = {}
         self.n_frames = 0
         self.root = self.goal_of_sub(self.lowering.sub(root, ()))
 
@@ -227,6 +249,13 @@ class Machine:
         made = Return(len(self.returns), goal, formulas, cubes)
         self.returns.append(made)
         return made
+
+    def twin(self, made: Return) -> int:
+        """The number of a copy."""
+        twin = copy(made)
+        twin.id = len(self.returns)
+        self.returns.append(twin)
+        return twin.id
 
     def _watch(
         self,
@@ -297,10 +326,55 @@ class Machine:
         if made.shape is None:
             frame = self.array(left, made.cubes, made.place)
         else:
-            frame = self.object_at(made.shape, left, made.cubes, made.blocked, made.seen, made.place)
+            frame = self.object_at(made.shape, left, made.cubes, made.blocked, made.seen, made.place, sound=made.sound)
         if not made.record:
             made.after[outcome] = frame
         return frame
+
+    def after_some_value(self, made: Return, outcome: Outcome, many: int) -> ArrayFrame | None:
+        """The array behind an item that must differ from the others, without its value.
+
+        None where the value could matter before a further item is complete: unless there are `many` for each.
+        """
+        formulas = self.formulas
+        truth = made.settled if made.settled is not None else dict(zip(made.ts, outcome, strict=True))
+        plenty = True
+
+        def replace(atom: int) -> Formula:
+            nonlocal plenty
+            if atom in truth:
+                return TRUE if truth[atom] else FALSE
+            payload = formulas.payload(atom)
+            if payload[0] == "U?":
+                return formulas.atom(("U", payload[1]))
+            if payload[0] == "I":
+                plenty = plenty and all(self._has_plenty(sub, many) for sub in (*payload[1], payload[2]))
+            elif payload[0] == "K":
+                plenty = False
+            return atom
+
+        memo: dict[int, Formula] = {}
+        left = tuple(formulas.substitute(f, replace, memo) for f in made.formulas)
+        return self.array(left, made.cubes, made.place) if plenty else None
+
+    def _has_plenty(self, sub: Sub, many: int) -> bool:
+        """Have values of this sub so much variety that those seen so far are no matter?"""
+        known = self._plenty.get(sub)
+        if known is None:
+            _, numbers, strings, arrays, objects = self.lowering.split(sub)
+            known = strings == TRUE or numbers == TRUE or self.formulas.atom(("int",)) == numbers
+            if not known and self.sat.sub(sub):
+                known = self.sat.many_containers(arrays, objects, many)
+            self._plenty[sub] = known
+        return known
+
+    def takes_any_string(self, goal: Goal) -> bool:
+        """Is a string good whatever it is, apart from a few that are complete?"""
+        f = self.part(goal, STRINGS)
+        if not goal.is_single:
+            return False
+        formulas = self.formulas
+        return all(p < 0 and formulas.is_atom(-p) and formulas.payload(-p)[0] == "str" for p in formulas.conjuncts(f))
 
     # -- arrays -----------------------------------------------------------------------------------------------------
 
@@ -396,19 +470,27 @@ class Machine:
         return self.object_at(shape, local, goal.cubes, 0, NOBODY, goal.place)
 
     def object_at(
-        self, shape: ObjectShape, formulas: tuple[Formula, ...], cubes: Cubes, blocked: int, seen: Seen, place: str
+        self,
+        shape: ObjectShape,
+        formulas: tuple[Formula, ...],
+        cubes: Cubes,
+        blocked: int,
+        seen: Seen,
+        place: str,
+        *,
+        sound: bool = False,
     ) -> ObjectFrame | None:
-        """The frame of an object of which `formulas` are left to fulfil; None if that cannot be."""
+        """The frame of an object of which `formulas` are left to fulfil; None if that cannot be (`sound`: it can)."""
         key = (id(shape), formulas, cubes, blocked, seen)
         if key in self._objects:
             return self._objects[key]
         goal = self.combined(formulas, cubes)
         frame = None
-        plain = self._plain_object(goal) if cubes == ONLY and len(formulas) == 1 else None
-        if self.sat.rest_of_object(shape, goal, blocked, seen):
+        if sound or self.sat.rest_of_object(shape, goal, blocked, seen):
             frame = ObjectFrame(self.n_frames, shape, formulas, cubes, goal, blocked, seen, place)
             self.n_frames += 1
-            frame.plain = plain
+            if cubes == ONLY and len(formulas) == 1:
+                frame.branches = self._plain_branches(goal)
             outcome = tuple(self.formulas.holds(f, self._object_ends) for f in formulas)
             if self._good(cubes, outcome):
                 frame.closing = outcome
@@ -421,25 +503,41 @@ class Machine:
             return bool(payload[1] == 0)
         return bool(payload[0] != "r")
 
-    def _plain_object(self, goal: Formula) -> _Plain | None:
-        plain = _Plain()
-        required = 0
-        for atom in self.formulas.conjuncts(goal):
-            if atom < 0 or not self.formulas.is_atom(atom):
+    def _plain_branches(self, goal: Formula) -> list[_Plain] | None:
+        """`goal` as a choice of plain conjunctions; None if it is not, or of too many."""
+        if goal in self._branches:
+            return self._branches[goal]
+        self._branches[goal] = None
+        found: list[_Plain] = []
+        for cube in self.formulas.cubes(goal):
+            plain = self._plain_cube(cube)
+            if plain is None or len(found) >= _MAX_BRANCHES:
                 return None
+            found.append(plain)
+        self._branches[goal] = found
+        return found
+
+    def _plain_cube(self, cube: Cube) -> _Plain | None:
+        plain = _Plain(self.formulas.all([atom if positive else -atom for atom, positive in cube.items()]))
+        for atom, positive in cube.items():
             payload = self.formulas.payload(atom)
-            match payload[0]:
-                case "P":
-                    plain.props.append((atom, payload[1]))
-                case "N":
-                    plain.names.append((atom, payload[1]))
-                case "r":
-                    required |= payload[1]
-                case "C" if plain.count is None:
-                    plain.count = (atom, payload[1], payload[2])
-                case _:
-                    return None
-        plain.required = (0, required)
+            kind = payload[0]
+            if kind == "P" and positive:
+                plain.props.append((atom, payload[1]))
+                plain.rest.append(atom)
+            elif kind == "N" and positive:
+                plain.names.append((atom, payload[1]))
+                plain.rest.append(atom)
+            elif kind == "r" and positive:
+                plain.required |= payload[1]
+            elif kind == "r" and payload[1].bit_count() == 1:
+                plain.absent |= payload[1]
+                plain.rest.append(-atom)
+            elif kind == "C" and positive and plain.count is None:
+                plain.count = payload[1:]
+            else:
+                return None
+        plain.by = tuple(atom for atom, _ in plain.props) + tuple(atom for atom, _ in plain.names)
         return plain
 
     def member(self, frame: ObjectFrame, key: Key, name: str | None = None) -> Return | None:
@@ -467,8 +565,8 @@ class Machine:
                 return None
             seen = seen | {name}
         place = frame.place
-        if frame.plain is not None:
-            made = self._plain_member(frame, frame.plain, key, blocked, seen)
+        if frame.branches is not None:
+            made = self._branch_member(frame, frame.branches, key, blocked, seen)
         else:
             subs: dict[int, Sub] = {}
 
@@ -510,44 +608,91 @@ class Machine:
                 return formulas.atom(("r", left)) if left else TRUE
         raise AssertionError(payload)
 
-    def _plain_member(self, frame: ObjectFrame, plain: _Plain, key: Key, blocked: int, seen: Seen) -> Return | None:
-        shape, formulas, lowering, sat = frame.shape, self.formulas, self.lowering, self.sat
-        if any(not shape.name_ok(sub, key) for _, sub in plain.names):
-            return None
-        required = plain.required[1]
+    def _asked(self, shape: ObjectShape, plain: _Plain, key: Key) -> Sub:
+        """What a conjunction asks of the value of a key; FALSE_SUB if there is none."""
+        memo = (plain.by, key)
+        sub = shape.asked.get(memo)
+        if sub is None:
+            sub = FALSE_SUB
+            if all(shape.name_ok(name, key) for _, name in plain.names):
+                sub = self.lowering.both([shape.child(props, key) for _, props in plain.props])
+                if not self.sat.sub(sub):
+                    sub = FALSE_SUB
+            shape.asked[memo] = sub
+        return sub
+
+    def _left(self, plain: _Plain, key: Key, blocked: int) -> Formula:
+        """What is left of a conjunction after a member, FALSE if nothing can be."""
+        required = plain.required
         if isinstance(key, int):
+            if plain.absent >> key & 1:
+                return FALSE
             required &= ~(1 << key)
-        if required & blocked:
+        if required & (blocked | plain.absent):
+            return FALSE
+        if required == plain.required and plain.count is None:
+            return plain.formula
+        left = list(plain.rest)
+        if required:
+            left.append(self.formulas.atom(("r", required)))
+        if plain.count is not None:
+            left.append(self.sat.less("C", (), *plain.count))
+        return self.formulas.all(left)
+
+    def _branch_member(
+        self, frame: ObjectFrame, branches: list[_Plain], key: Key, blocked: int, seen: Seen
+    ) -> Return | None:
+        """`_watch` for a choice of plain conjunctions."""
+        shape, formulas, lowering = frame.shape, self.formulas, self.lowering
+        options: dict[Split, tuple[Sub, list[Formula]]] = {}
+        for plain in branches:
+            left = self._left(plain, key, blocked)
+            if left == FALSE:
+                continue
+            sub = self._asked(shape, plain, key)
+            if sub == FALSE_SUB:
+                continue
+            if plain.count is not None and not self.sat.rest_of_object(shape, left, blocked, seen):
+                continue
+            options.setdefault(lowering.split(sub), (sub, []))[1].append(left)
+        if not options:
             return None
-        child = lowering.both([shape.child(props, key) for _, props in plain.props])
-        if child == FALSE_SUB or not sat.sub(child):
-            return None
-        if plain.count is None and required == plain.required[1]:
-            after = frame.goal
+        place = _below(lowering, (sub for sub, _ in options.values()), frame.place)
+        if len(options) == 1:
+            split, (_, after) = next(iter(options.items()))
+            made = self._return(self.goal((split,), ONLY, place), (formulas.any(after),), ONLY)
         else:
-            left = [atom for atom, _ in plain.props] + [atom for atom, _ in plain.names]
-            if required:
-                left.append(formulas.atom(("r", required)))
-            if plain.count is not None:
-                left.append(sat.less("C", (), plain.count[1], plain.count[2]))
-            after = formulas.all(left)
-            if after == FALSE:
-                return None
-        if plain.count is not None and not sat.rest_of_object(shape, after, blocked, seen):
-            return None
-        goal = self.goal((lowering.split(child),), ONLY, lowering.place(child) or frame.place)
-        return self._return(goal, (after,), frame.cubes)
+            parts: list[Formula] = []
+            ts: list[int] = []
+            watched: list[Split] = []
+            cubes: list[tuple[int, int]] = []
+            for split, (sub, after) in options.items():
+                if split == TRUE_SPLIT:
+                    parts.append(formulas.any(after))
+                    cubes = [(0, 0)]
+                    continue
+                t = formulas.atom(("t", sub))
+                if cubes != [(0, 0)]:
+                    cubes.append((1 << len(ts), 1 << len(ts)))
+                ts.append(t)
+                watched.append(split)
+                parts.append(formulas.all([t, formulas.any(after)]))
+            made = self._return(self.goal(tuple(watched), tuple(cubes), place), (formulas.any(parts),), ONLY)
+            made.settled = None
+            made.ts = tuple(ts)
+        made.sound = True
+        return made
 
     def keys(self, frame: ObjectFrame) -> tuple[int, tuple[tuple[int, ...], ...]]:
         """The keys that may come next: known ones (bit set), and classes of others."""
         if frame.keys is None:
             shape = frame.shape
             candidates = ~frame.blocked & ((1 << len(shape.keys)) - 1)
-            plain = frame.plain
-            allowed = 0
-            if plain is not None and plain.count is None:
-                allowed, others = self._plain_keys(frame, plain, candidates)
+            branches = frame.branches
+            if branches is not None and all(plain.count is None for plain in branches):
+                frame.keys = self._plain_keys(frame, branches, candidates)
             else:
+                allowed = 0
                 for key in bits_of(candidates):
                     if self.member(frame, key) is not None:
                         allowed |= 1 << key
@@ -556,42 +701,39 @@ class Machine:
                     for c in shape.other_classes
                     if shape.others_left(c, frame.seen, 1) and self.member(frame, c) is not None
                 )
-            frame.keys = (allowed, others)
+                frame.keys = (allowed, others)
         return frame.keys
 
     def _plain_keys(
-        self, frame: ObjectFrame, plain: _Plain, candidates: int
+        self, frame: ObjectFrame, branches: list[_Plain], candidates: int
     ) -> tuple[int, tuple[tuple[int, ...], ...]]:
-        shape, sat, lowering = frame.shape, self.sat, self.lowering
-        required = plain.required[1]
-        allowed = 0
-        by = tuple(atom for atom, _ in plain.props) + tuple(atom for atom, _ in plain.names)
+        """`keys` where no properties are counted."""
+        shape = frame.shape
         order = shape.ordered_mask
-        for key in bits_of(candidates):
-            bit = 1 << key
-            if required & ~bit & (shape.before(key) if order & bit else order):
-                if order & bit and shape.is_single_list:
-                    break  # all further listed keys come later still; unlisted ones have to wait as well
+        single = shape.is_single_list
+        allowed = 0
+        others: dict[tuple[int, ...], None] = {}
+        for plain in branches:
+            required, absent = plain.required, plain.absent
+            if required & absent:
                 continue
-            memo = (by, key)
-            good = shape.ok.get(memo)
-            if good is None:
-                good = all(shape.name_ok(sub, key) for _, sub in plain.names) and sat.sub(
-                    lowering.both([shape.child(props, key) for _, props in plain.props])
-                )
-                shape.ok[memo] = good
-            if good:
-                allowed |= bit
-        others: tuple[tuple[int, ...], ...] = ()
-        if not required & order:
-            others = tuple(
-                c
-                for c in shape.other_classes
-                if shape.others_left(c, frame.seen, 1)
-                and all(shape.name_ok(sub, c) for _, sub in plain.names)
-                and sat.sub(lowering.both([shape.child(props, c) for _, props in plain.props]))
-            )
-        return allowed, others
+            for key in bits_of(candidates & ~allowed & ~absent):
+                bit = 1 << key
+                if required & ~bit & (shape.before(key) if order & bit else order):
+                    if order & bit and single:
+                        break  # all further listed keys come later still; unlisted ones have to wait as well
+                    continue
+                if self._asked(shape, plain, key) != FALSE_SUB:
+                    allowed |= bit
+            if not required & order:
+                for c in shape.other_classes:
+                    if (
+                        c not in others
+                        and shape.others_left(c, frame.seen, 1)
+                        and self._asked(shape, plain, c) != FALSE_SUB
+                    ):
+                        others[c] = None
+        return allowed, tuple(c for c in shape.other_classes if c in others)
 
     # -- outcomes of strings and numbers ----------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from outlines_core.json_schema.formula import FALSE, TRUE, Cube, Formula
 from outlines_core.json_schema.lower import FALSE_SUB, TRUE_SUB, Lowering, Sub
 from outlines_core.json_schema.nodes import ARRAY, INTEGER, NUMBER, OBJECT, STRING, SchemaNode
 from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
-from outlines_core.json_schema.splits import Props, Split, canonical, plain
+from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split, canonical, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,8 @@ __all__ = ["Satisfiability", "Usable"]
 
 _MAX_STEPS: Final = 4000
 _MAX_MATCHING: Final = 2000
+_MANY_VALUES: Final = 64
+_FEW: Final = 8
 
 
 class Usable(NamedTuple):
@@ -155,7 +157,7 @@ class Satisfiability:
         if len(others) == 1 and others[0][0][0] in ("U", "U?"):
             return self._unique(items, low, high, others[0][0][1], others[0][1])
         if any(p[0] in ("U", "U?") for p, _ in others):
-            return self._unique_and_more(cube, items, low, others)
+            return self._unique_and_more(cube, others)
         if low and all(p[0] == "K" and positive and p[2] == 0 for p, positive in others):
             n = max((len(first) for first, _ in items), default=0) + 1
             if all(self._item(items, i, [(p[1], False) for p, _ in others]) for i in range(min(n, low))):
@@ -178,27 +180,22 @@ class Satisfiability:
         n = max((len(first) for first, _ in items), default=0)
         return all(self._item(items, i, []) for i in range(min(low, n + 1)))
 
-    def _search(self, cube: Cube) -> bool:
-        """Breadth first over what is left to fulfil, item by item."""
+    def _search(self, cube: Cube, many: int = 1) -> bool:
+        """Breadth first over what is left to fulfil, item by item; every item must have at least `many` values."""
         formulas = self.formulas
         start = formulas.all([a if positive else -a for a, positive in cube.items()])
         seen, queue = {start}, [start]
-        while queue:
+        for depth in itertools.count():
             following: list[Formula] = []
             for f in queue:
                 if self.array_ends(f):
                     return True
-                memo: dict[int, Formula] = {}
-                subs: dict[int, Sub] = {}
-                after = formulas.substitute(f, lambda atom: self.item_step(atom, subs), memo)  # noqa: B023
-                for option in formulas.cubes(after):
-                    child = [(subs[a], v) for a, v in option.items() if a in subs]
-                    rest = formulas.all([a if v else -a for a, v in option.items() if a not in subs])
-                    if rest in seen or rest == FALSE:
-                        continue
-                    if self._item([], 0, child):
+                for child, rest in self._steps(f):
+                    if rest not in seen and (self.split(child) if many == 1 else self._has_many(child, many)):
                         seen.add(rest)
                         following.append(rest)
+            if not following or (many > 1 and depth >= many // 2):
+                return False
             if len(seen) > _MAX_STEPS:
                 raise LimitExceededError(
                     "whether an array can satisfy its schema takes too long to find out",
@@ -206,7 +203,63 @@ class Satisfiability:
                     limit=_MAX_STEPS,
                 )
             queue = following
-        return False
+        raise AssertionError
+
+    def _steps(self, f: Formula) -> Iterator[tuple[Split, Formula]]:
+        """What one more item can be, and what is left to fulfil behind it."""
+        formulas, lowering = self.formulas, self.lowering
+        subs: dict[int, Sub] = {}
+        after = formulas.substitute(f, lambda atom: self.item_step(atom, subs), {})
+        for option in formulas.cubes(after):
+            parts = [lowering.split(subs[a]) for a, v in option.items() if a in subs and v]
+            parts += [
+                lowering.splits.complement(lowering.split(subs[a])) for a, v in option.items() if a in subs and not v
+            ]
+            rest = formulas.all([a if v else -a for a, v in option.items() if a not in subs])
+            if rest != FALSE:
+                yield lowering.splits.all(parts) if parts else TRUE_SPLIT, rest
+
+    def _has_many(self, split: Split, n: int) -> bool:
+        """Are there surely `n` different values?"""
+        try:
+            return len(self.some_values(split, n)) >= n
+        except UnsupportedFeatureError:
+            return False
+
+    def _search_distinct(self, cube: Cube) -> bool:
+        """Depth first over arrays of values that differ, listed one by one."""
+        formulas = self.formulas
+        start = formulas.all([a if positive else -a for a, positive in cube.items()])
+        visited, stack, complete = {start}, [start], True
+        while stack:
+            f = stack.pop()
+            if self.array_ends(f):
+                return True
+            for child, rest in self._steps(f):
+                values = self.some_values(child, _FEW)
+                complete = complete and len(values) < _FEW
+                for value in values:
+                    if isinstance(value, tuple) and value[0].startswith("many"):
+                        complete = False
+                        continue
+
+                    def differ(atom: int) -> Formula:
+                        payload = formulas.payload(atom)
+                        return formulas.atom(("U", payload[1] | {value})) if payload[0] == "U?" else atom  # noqa: B023
+
+                    left = formulas.substitute(rest, differ, {})
+                    if left not in visited:
+                        visited.add(left)
+                        stack.append(left)
+            if len(visited) > _MAX_STEPS:
+                complete = False
+                break
+        if complete:
+            return False
+        raise UnsupportedFeatureError(
+            "uniqueItems together with contains or not cannot be enforced here",
+            feature="uniqueItems with contains or not",
+        )
 
     def array_ends(self, f: Formula) -> bool:
         """Is `f` fulfilled if no more items come?"""
@@ -355,6 +408,12 @@ class Satisfiability:
             found += [("many objects", i) for i in range(n)]
         return found[:n]
 
+    def many_containers(self, arrays: Formula, objects: Formula, n: int) -> bool:
+        """Are there surely `n` different arrays or objects?"""
+        return (arrays != FALSE and self._many_arrays(arrays, n)) or (
+            objects != FALSE and self._many_objects(objects, n)
+        )
+
     def _many(self, sub: Sub, n: int) -> bool:
         return len(self.some_values(self.lowering.split(sub), n)) >= n
 
@@ -404,29 +463,26 @@ class Satisfiability:
                 return True
         return False
 
-    def _unique_and_more(
-        self, cube: Cube, items: list[tuple[tuple[Sub, ...], Sub]], low: int, others: list[tuple[Any, bool]]
-    ) -> bool:
-        """`uniqueItems` beside `contains` or negations: exact where items come in plenty, else refused."""
+    def _unique_and_more(self, cube: Cube, others: list[tuple[Any, bool]]) -> bool:
+        """`uniqueItems` beside `contains` or negations: exact where items come in plenty or are few, else refused."""
         unique = [(p, v) for p, v in others if p[0] in ("U", "U?")]
         rest = {a: v for a, v in cube.items() if self.formulas.payload(a)[0] not in ("U", "U?")}
         if not self._array(rest):
             return False
-        if all(v for _, v in unique):
-            formulas = self.formulas
-            if self.array_ends(formulas.all([a if v else -a for a, v in rest.items()])):
-                return True
-            needs = [(p[1], v) for p, v in others if p[0] == "K"]
-            if all(v for _, v in needs) and all(p[0] in ("K", "U", "U?") for p, _ in others):
-                n = low + sum(p[2] for p, _ in others if p[0] == "K") + sum(len(p[1]) for p, _ in unique) + 1
-                tail = max((len(first) for first, _ in items), default=0)
-                wanted = [self.lowering.both([self._at(items, i), sub]) for i in (0, tail) for sub, _ in needs]
-                if all(self._many(sub, n) for sub in wanted):
-                    return True
-        raise UnsupportedFeatureError(
-            "uniqueItems together with contains or under a negation cannot be enforced here",
-            feature="uniqueItems with contains or not",
-        )
+        if not all(v for _, v in unique):
+            raise UnsupportedFeatureError(
+                "uniqueItems under a negation together with other conditions cannot be enforced here",
+                feature="uniqueItems under not",
+            )
+        seen = sum(len(p[1]) for p, _ in unique)
+        if self._search(rest, _MANY_VALUES + 2 * seen):
+            return True
+        return self._search_distinct({self._settled(a): v for a, v in cube.items()})
+
+    def _settled(self, atom: int) -> int:
+        """A "U?" atom as the "U" atom of the values seen so far."""
+        payload = self.formulas.payload(atom)
+        return self.formulas.atom(("U", payload[1])) if payload[0] == "U?" else atom
 
     # -- objects ----------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class ObjectShape:
         self.key_tests = tuple(tests)
         self._children: dict[tuple[int, Key], Sub] = {}
         self._name_ok: dict[tuple[int, Key], bool] = {}
-        self.ok: dict[tuple[tuple[Sub, ...], int], bool] = {}
+        self.asked: dict[tuple[tuple[int, ...], Key], Sub] = {}
 
     @property
     def is_single_list(self) -> bool:

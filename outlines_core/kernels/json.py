@@ -22,6 +22,7 @@ Tables. Passing many arrays from function to function costs more than all the wo
 
 What is not in a table yet is a *hole*: the kernel says which one and is called again once it is filled. `EXACT` means
 that what follows depends on a text that only the caller knows (the name of a new key, the value of a unique item).
+While meta[M_GENERIC] is set, a unique item whose value does not matter yet is passed over instead (`json_tables`).
 
 A lexeme is left at a closing quote, or before the first byte that cannot continue a number. Inside a lexeme nothing
 depends on the stack, so the tokens that stay inside are computed once for a content state (`walk_inside`), together
@@ -38,6 +39,7 @@ import numpy as np
 from numba import njit
 
 __all__ = [
+    "ASK",
     "CLASSES",
     "COUNTED",
     "DEAD",
@@ -75,7 +77,8 @@ COUNTED, OTHERS, UNNAMED = 1, 2, 4  # flags of string lexemes
 LIVE, DEAD, HOLE, FULL, EXACT = 1, 0, -1, -2, -3
 HOLE_STRUCT, HOLE_END, HOLE_RETURN, HOLE_ROW, HOLE_TRIE = 0, 1, 2, 3, 4
 EDGE_END, EDGE_RETURN, EDGE_STACK = 0, 1, 2
-M_KIND, M_A, M_B, M_N_STACK, M_N_EDGES, M_EXACT, M_NODE, M_EXIT, M_N_EXITS = range(9)
+M_KIND, M_A, M_B, M_N_STACK, M_N_EDGES, M_EXACT, M_NODE, M_EXIT, M_N_EXITS, M_GENERIC = range(10)
+ASK: Final = -2  # a table value: what follows depends on texts that only the caller knows
 META_SIZE: Final = 16
 CLASSES: Final = 16
 R_INST, R_NODES, R_BITS, R_HASH, R_CELLS, R_STACK, R_STACK_SIZE, R_CONSTS = range(16, 24)
@@ -394,14 +397,18 @@ def _return(mem, bits, out, d):  # type: ignore[no-untyped-def]
         out[d, 0] = END_INSTANCE
     else:
         entry = mem[mem[R_STACK] + 2 * sid]
-        if entry & 1:
+        value = np.int64(ASK)
+        if entry & 1 == 0:
+            value = _edge(mem, EDGE_RETURN, entry >> 1, bits, HOLE_RETURN)
+        elif mem[M_GENERIC] != 0:
+            value = _edge(mem, EDGE_RETURN, entry >> 1, bits | 1 << 29, HOLE_RETURN)
+        if value == ASK:
             mem[M_A] = entry >> 1
             mem[M_B] = bits
             mem[M_KIND] = HOLE_RETURN
-            return EXACT
-        value = _edge(mem, EDGE_RETURN, entry >> 1, bits, HOLE_RETURN)
+            return np.int64(EXACT)
         if value <= 0:
-            return np.int64(value)
+            return value
         out[d, 0] = value
         out[d, 4] = mem[mem[R_STACK] + 2 * sid + 1]
     out[d, 1] = 0
@@ -541,11 +548,11 @@ def step(mem, rows, path, e, b, out, d):  # type: ignore[no-untyped-def]
     value = mem[inst + I_CLASS + klass]
     if value == 0 or mem[mem[R_CONSTS] + 8 * x + 4] == 0:
         return DEAD
-    if value == -1:
+    if value < 0:
         mem[M_KIND] = HOLE_STRUCT
         mem[M_A] = i
         mem[M_B] = klass
-        return HOLE
+        return HOLE if value == -1 else EXACT
     return _go(mem, rows, value, b, out, d)
 
 
@@ -737,10 +744,10 @@ def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exit
     """Tokens that stay inside a lexeme of which nothing but its content state counts, and the nodes where it ends.
 
     kind      STRING or PLAIN
-    path      (max_depth + 2, 4) int64: instance 0, c, escape state (without a count), characters read
+    path      (max_depth + 2, 5) int64: instance 0, c, escape state (without a count), characters read, last 8 bytes
     out_mask  (n_words + 1,) uint32; bits are added
     lengths   (size,) int32 or empty: characters that each token adds, for tokens that stay inside
-    exits     (n, 4) int64: node, c before it, characters before it, escape state before it
+    exits     (n, 5) int64: node; before it: c, characters, escape state, the last 8 bytes
     Returns LIVE when done; HOLE or FULL (exits): go on at meta[M_NODE].  meta[M_N_EXITS] counts the exits.
     """
     info, end, token = vocabulary
@@ -788,6 +795,7 @@ def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exit
             exits[k, 1] = c
             exits[k, 2] = n
             exits[k, 3] = x if kind != PLAIN else zero
+            exits[k, 4] = path[depth - 1, 4]
             mem[M_N_EXITS] = k + 1
             node = np.int64(end[node])
             continue
@@ -798,6 +806,7 @@ def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exit
         path[depth, 1] = to
         path[depth, 2] = x
         path[depth, 3] = n
+        path[depth, 4] = path[depth - 1, 4] << 8 | b
         t = token[node]
         out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
         if counting and t < lengths.shape[0]:
@@ -840,7 +849,13 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
             depth = np.int64(info[top]) >> 8
             t = t0
             if t > 0 and depth > 1:
-                t = _along(mem, vocabulary, path, top, t)
+                if depth <= 9:
+                    x = np.int64(0)
+                    for d in range(depth - 2, -1, -1):
+                        if t > 0:
+                            t, x = _texts_only(mem, t, x, exits[k, 4] >> 8 * d & 255)
+                else:
+                    t = _along(mem, vocabulary, path, top, t)
             path[depth - 1, 0] = i
             path[depth - 1, 1] = exits[k, 1]
             path[depth - 1, 2] = t

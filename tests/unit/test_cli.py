@@ -92,6 +92,97 @@ class TestOutput:
         assert done.stdout in ("a\n", "b\n")
 
 
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "pattern": "^[A-Z][a-z]+$"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def judged(text: str, schema=PERSON):
+    jsonschema = pytest.importorskip("jsonschema")
+    value = json.loads(text)
+    jsonschema.validate(value, schema)
+    return value
+
+
+class TestSchema:
+    ARGUMENTS = ("--prompt", "x", "--seed", "5", "--max-new-tokens", "40")
+
+    def test_a_text(self):
+        done = run("--schema", json.dumps(PERSON), *self.ARGUMENTS)
+        assert done.exit_code == 0, done.output
+        assert done.stdout.count("\n") == 1
+        assert list(judged(done.stdout)) == ["name", "age"]
+        assert done.stderr == ""
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+    def test_a_file(self, tmp_path, encoding):
+        path = tmp_path / "person.json"
+        path.write_text(json.dumps(PERSON, indent=2), encoding=encoding)
+        done = run("--schema", str(path), *self.ARGUMENTS, "--json")
+        assert done.exit_code == 0, done.output
+        record = json.loads(done.stdout)
+        judged(record["text"])
+        assert record["finished"] is True
+
+    def test_a_name_in_a_module(self):
+        done = run("--schema", f"{__name__}:Model.inner", *self.ARGUMENTS)
+        assert done.exit_code == 0, done.output
+        assert set(judged(done.stdout, {"type": "object", "required": ["flag"]})) <= {"flag", "times"}
+
+    def test_options(self):
+        done = run(
+            "--schema", json.dumps(PERSON), "--whitespace", "compact", "--property-order", "any", *self.ARGUMENTS
+        )
+        assert done.exit_code == 0, done.output
+        judged(done.stdout)
+        assert " " not in done.stdout
+
+    def test_batch(self):
+        done = run("--schema", '{"enum": [1, "two", null]}', "--batch", "-", "--seed", "1", input="a\nb\nc\n")
+        assert done.exit_code == 0, done.output
+        assert all(json.loads(line) in (1, "two", None) for line in done.stdout.splitlines())
+
+    @pytest.mark.parametrize(
+        ("schema", "message"),
+        [
+            (
+                '{"properties": {"a": {"minLength": "3"}}}',
+                '"minLength" must be a non-negative integer, not "3" (at #/properties/a/minLength)',
+            ),
+            ('{"properties": {"a/b": {"pattern": "(a)\\\\1"}}}', "(at #/properties/a~1b/pattern): back-references"),
+            ('{"$ref": "#/$defs/x"}', "(at #/$ref)"),
+            ('{"type": "object", }', "malformed JSON"),
+            ('{"type": "integer", "minimum": 5, "maximum": 4}', "no JSON value satisfies"),
+            ('{"format": "regex"}', "(at #/format)"),
+            ('{"type": "string", "minLength": 5000}', "--max-new-tokens 40 is too few"),
+            ("no/such/file.json", "No such file"),
+            ("no_such_module:Name", "there is no module no_such_module"),
+            ("json:Nothing", "the module json has no Nothing"),
+            ("json:__name__", "malformed JSON"),
+        ],
+    )
+    def test_what_is_refused(self, schema, message):
+        done = run("--schema", schema, *self.ARGUMENTS)
+        assert done.exit_code == 2, done.output
+        assert message in " ".join(done.stderr.split())
+        assert "Traceback" not in done.stderr
+
+    def test_whitespace_that_is_none(self):
+        done = run("--schema", "true", "--whitespace", "x", *self.ARGUMENTS)
+        assert done.exit_code == 2
+        assert "the whitespace pattern 'x'" in done.stderr
+
+
+class Model:
+    """A namespace, as modules have them."""
+
+    @staticmethod
+    def inner(flag: bool, times: int = 1): ...
+
+
 class TestBatch:
     def test_lines_to_a_file(self, tmp_path):
         prompts = tmp_path / "prompts.txt"
@@ -142,8 +233,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--prompt", "x"], "either --regex, or --choice"),
-            (["--prompt", "x", "--regex", "a", "--choice", "b"], "either --regex, or --choice"),
+            (["--prompt", "x"], "give one constraint"),
+            (["--prompt", "x", "--regex", "a", "--choice", "b"], "give one constraint"),
+            (["--prompt", "x", "--regex", "a", "--schema", "true"], "give one constraint"),
+            (["--prompt", "x", "--schema", "true", "--property-order", "random"], "--property-order"),
             (["--regex", "a"], "either --prompt or --batch"),
             (["--regex", "a", "--prompt", "x", "--batch", "f"], "either --prompt or --batch"),
             (["--regex", "a", "--prompt", "x", "--temperature", "0"], "above 0"),
@@ -195,6 +288,9 @@ class TestFrontDoors:
         for option in (
             "--regex",
             "--choice",
+            "--schema",
+            "--property-order",
+            "--whitespace",
             "--prompt",
             "--batch",
             "--model",

@@ -1,5 +1,7 @@
 """Guides: instructions, state in and state out, the final state -1."""
 
+import enum
+import json
 import pickle
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from processors.guide import (
     AutomatonGuide,
     Generate,
     Guide,
+    JSONGuide,
     RegexGuide,
     StopAtEOSGuide,
     Write,
@@ -210,6 +213,117 @@ class TestRegexGuide:
         assert maps.get_next_state(state, 3) is None
         assert maps.get_allowed_tokens(-1) == [7]
         assert list(maps) == list(maps.get_transitions())
+
+
+BYTES = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)})
+
+
+class TestJSONGuide:
+    SCHEMA = {
+        "type": "object",
+        "properties": {"name": {"enum": ["Ada", "Alan"]}, "age": {"type": "integer", "minimum": 0, "maximum": 130}},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+
+    def state_after(self, guide, text):
+        state = guide.initial_state
+        for byte in text.encode():
+            state = guide.get_next_state(state, byte)
+        return state
+
+    def test_state_in_state_out(self):
+        guide = JSONGuide(self.SCHEMA, BYTES, whitespace="compact")
+        assert isinstance(guide, Guide)
+        assert guide.initial_state == 0
+        assert guide.get_next_instruction(0) == Write(list(b'{"'))  # then n, or an escape
+        assert generated(guide.get_next_instruction(self.state_after(guide, '{"name":"A'))) == sorted(b"\\dl")
+        ada = self.state_after(guide, '{"name":"Ada"')
+        assert generated(guide.get_next_instruction(ada)) == sorted(b",}")
+        assert not guide.is_final_state(ada)
+        end = self.state_after(guide, '{"name":"Ada","age":130}')
+        assert guide.is_final_state(end)
+        assert guide.get_next_instruction(end) == Write([256])
+        assert guide.get_next_state(end, 256) == -1
+        assert self.state_after(guide, '{"name":"Ada","age":131}') == -1
+        assert guide.get_next_state(-1, 97) == -1
+        assert guide.copy() is guide
+
+    def test_forced_tokens_are_written_together(self):
+        guide = JSONGuide({"type": "null"}, BYTES, whitespace="compact")
+        assert guide.get_next_instruction(guide.initial_state) == Write(list(b"null"))
+
+    def test_masks_are_those_of_the_automaton(self):
+        guide = JSONGuide(self.SCHEMA, BYTES, property_order="any")
+        automaton = oc.compile_json_schema(self.SCHEMA, BYTES, property_order="any")
+        ours, theirs = guide.initial_state, automaton.initial_state
+        for byte in b' {"age" : 1e2 ,\n"name": "Al\\u0061n"}':
+            assert guide._allowed(guide._inside(ours)).tolist() == automaton.allowed_tokens(theirs).tolist()
+            ours, theirs = guide.get_next_state(ours, byte), automaton.next_state(theirs, byte)
+        assert guide.is_final_state(ours)
+        assert automaton.is_accepting(theirs)
+
+    @pytest.mark.parametrize(
+        "schema",
+        [json.dumps(SCHEMA), json.dumps(SCHEMA).encode(), oc.compile_json_schema(SCHEMA, BYTES, whitespace="compact")],
+        ids=["text", "bytes", "automaton"],
+    )
+    def test_schemas_in_other_clothes(self, schema):
+        guide = JSONGuide(schema, BYTES, whitespace="compact")
+        assert guide.is_final_state(self.state_after(guide, '{"name":"Alan","age":7}'))
+        assert JSONGuide(guide.automaton).automaton is guide.automaton
+
+    def test_classes_and_functions(self):
+        class Answer(enum.Enum):
+            YES = "yes"
+            NO = "no"
+
+        def call(answer: Answer, times: int = 1): ...
+
+        guide = JSONGuide.from_schema(call, BYTES, whitespace="compact")
+        assert guide.is_final_state(self.state_after(guide, '{"answer":"no","times":3}'))
+        assert self.state_after(guide, '{"answer":"maybe"') == -1
+        assert JSONGuide(Answer, BYTES).is_final_state(self.state_after(JSONGuide(Answer, BYTES), '"yes"'))
+
+    def test_options_reach_the_compiler(self):
+        texts = {
+            '{"age":1,"name":"Ada"}': {"property_order": "any"},
+            '{"name":"Ada"}': {"whitespace": "compact"},
+            '{ "name": "Ada"}': {"whitespace": " ?"},
+            '{"name":  "Ada"}': {"max_whitespace": 2},
+        }
+        for text, options in texts.items():
+            guide = JSONGuide(self.SCHEMA, BYTES, **options)
+            assert guide.is_final_state(self.state_after(guide, text)), text
+        assert self.state_after(JSONGuide(self.SCHEMA, BYTES), '{"age"') == -1
+        assert self.state_after(JSONGuide(self.SCHEMA, BYTES, " ?"), '{  "name"') == -1
+        assert self.state_after(JSONGuide(self.SCHEMA, BYTES, max_whitespace=2), "{   ") == -1
+        assert self.state_after(JSONGuide(True, BYTES, ensure_ascii=True), '"é') == -1
+        registry = {"https://example.org/name": {"type": "boolean"}}
+        guide = JSONGuide({"$ref": "https://example.org/name"}, BYTES, registry=registry)
+        assert guide.is_final_state(self.state_after(guide, "true"))
+        with pytest.raises(oc.LimitExceededError):
+            JSONGuide({"type": "string", "pattern": "(a{9}){9}"}, BYTES, limits=oc.Limits(max_nfa_states=20)).copy()
+
+    def test_what_is_refused(self):
+        with pytest.raises(TypeError, match="tokenizer"):
+            JSONGuide(self.SCHEMA)
+        with pytest.raises(ValueError, match="two names of one thing"):
+            JSONGuide(self.SCHEMA, BYTES, "[ ]?", whitespace="compact")
+        with pytest.raises(oc.UnsupportedFeatureError) as unsupported:
+            JSONGuide({"properties": {"x": {"pattern": r"(a)\1"}}}, BYTES)
+        assert unsupported.value.path == "/properties/x/pattern"
+        with pytest.warns(UserWarning, match="not enforced: .*/properties/x/pattern"):
+            JSONGuide({"properties": {"x": {"pattern": r"(a)\1"}}}, BYTES, lenient=True)
+        with pytest.raises(oc.ConstraintSyntaxError, match="/properties/x/minLength"):
+            JSONGuide({"properties": {"x": {"minLength": "3"}}}, BYTES)
+        with pytest.raises(oc.UnsatisfiableError):
+            JSONGuide({"type": "integer", "minimum": 5, "maximum": 4}, BYTES)
+
+    def test_pickle(self):
+        guide = JSONGuide(self.SCHEMA, BYTES, whitespace="compact")
+        again = pickle.loads(pickle.dumps(guide))
+        assert again.is_final_state(self.state_after(again, '{"name":"Ada"}'))
 
 
 def test_any_automaton_is_a_guide(toy):

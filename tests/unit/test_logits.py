@@ -15,7 +15,12 @@ from outlines_core.errors import GuideError, TokenRejectedError, VocabularyError
 from processors import _rows
 from processors._rows import RowTracker
 from processors.guide import Generate, RegexGuide, StopAtEOSGuide, Write
-from processors.logits import GuideLogitsProcessor, OutlinesLogitsProcessor, RegexLogitsProcessor
+from processors.logits import (
+    GuideLogitsProcessor,
+    JSONLogitsProcessor,
+    OutlinesLogitsProcessor,
+    RegexLogitsProcessor,
+)
 from tests.toy_automaton import ToyAutomaton
 
 EOS, PAD = 7, 8
@@ -441,6 +446,101 @@ class TestGuides:
     def test_arguments(self, toy, arguments):
         with pytest.raises(ValueError):  # noqa: PT011
             GuideLogitsProcessor(toy, oc.compile_regex("a", toy), **arguments)
+
+
+BYTES = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)}, special_tokens={"<pad>": 257, "<think>": 258})
+
+
+def ask_bytes(processor, *texts) -> list[str]:
+    """The bytes that may follow each text; a dot is EOS."""
+    rows = [[257, *(256 if char == "." else ord(char) for char in text)] for text in texts]
+    answers = ask(processor, rows, n_columns=260)
+    return ["".join("." if t == 256 else chr(t) for t in sorted(answer)) for answer in answers]
+
+
+class TestJSON:
+    SCHEMAS = (
+        {"type": "boolean"},
+        '{"enum": ["a", "b", null]}',
+        {"type": "array", "items": {"const": True}, "maxItems": 2},
+    )
+
+    def test_a_schema_for_every_row(self, tracked_on):
+        processor = JSONLogitsProcessor(list(self.SCHEMAS), BYTES, whitespace="compact")
+        assert [type(guide).__name__ for guide in processor.guides] == ["JSONGuide"] * 3
+        assert ask_bytes(processor, "", "", "") == ["ft", '"n', "["]
+        assert ask_bytes(processor, "t", '"', "[") == ["r", "\\ab", "]t"]
+        assert ask_bytes(processor, "tr", '"b', "[]") == ["u", '"', "."]
+        assert ask_bytes(processor, "tru", '"b"', "[].") == ["e", ".", "."]
+        assert processor.violations == 0
+
+    def test_blocks_of_rows(self, tracked_on):
+        processor = JSONLogitsProcessor(list(self.SCHEMAS[:2]), BYTES, whitespace="compact")
+        assert ask_bytes(processor, "", "", "", "") == ["ft", "ft", '"n', '"n']
+        assert ask_bytes(processor, "f", "t", '"', '"') == ["a", "r", "\\ab", "\\ab"]
+        with pytest.raises(ValueError, match="3 rows cannot be shared equally by 2 guides"):
+            ask_bytes(processor, "", "", "")
+
+    def test_one_schema_for_all_rows(self):
+        processor = JSONLogitsProcessor({"const": "x"}, BYTES, whitespace="compact")
+        assert ask_bytes(processor, "", "") == ['"', '"']
+        assert ask_bytes(processor, '"', '"') == ["\\x", "\\x"]
+        assert ask_bytes(processor, '"x', '"y') == ['"', "."]
+        assert processor.violations == 1
+
+    def test_whitespace_pattern_in_its_older_places(self):
+        for arguments in (["torch", " ?"], [" ?"], [None, " ?"]):
+            processor = JSONLogitsProcessor({"type": "array", "items": False}, BYTES, *arguments)
+            assert processor.tensor_library_name == "torch"
+            assert ask_bytes(processor, "") == [" ["]
+            assert ask_bytes(processor, "[") == [" ]"]
+            assert ask_bytes(processor, "[ ") == ["]"]
+        with pytest.raises(ValueError, match="two names of one thing"):
+            JSONLogitsProcessor(True, BYTES, "torch", " ?", whitespace="compact")
+        with pytest.raises(NotImplementedError, match="Library 'cupy'"):
+            JSONLogitsProcessor(True, BYTES, "cupy")
+
+    def test_eos_ids_and_start(self):
+        processor = JSONLogitsProcessor(
+            {"type": "boolean"}, BYTES, whitespace="compact", eos_token_ids=257, start_after="<think>"
+        )
+        assert ask(processor, [[1]], n_columns=260) == [set(range(260))]
+        assert ask(processor, [[1, 258]], n_columns=260) == [{ord("f"), ord("t")}]
+        for k in range(1, 4):
+            ask(processor, [[1, 258, *b"true"[:k]]], n_columns=260)
+        assert ask(processor, [[1, 258, *b"true"]], n_columns=260) == [{257}]
+
+    @pytest.mark.parametrize("budget", [15, 17, 25])
+    def test_max_new_tokens_closes_objects(self, budget):
+        """Greedy for the longest: always the largest id that is allowed."""
+        schema = {"properties": {"a": {"type": "string"}, "b": {"type": "array"}}, "required": ["a", "b"]}
+        processor = JSONLogitsProcessor(schema, BYTES, whitespace="compact", max_new_tokens=budget)
+        automaton = oc.compile_json_schema(schema, BYTES, whitespace="compact")
+        text: list[int] = []
+        while True:
+            allowed = ask(processor, [[257, *text]], n_columns=260)[0]
+            if allowed == {256}:
+                break
+            text.append(max(allowed - {256}))
+        assert len(text) <= budget
+        assert automaton.is_accepting(automaton.accept_tokens(automaton.initial_state, text)[1])
+
+    def test_max_new_tokens_too_small(self):
+        processor = JSONLogitsProcessor({"const": "four"}, BYTES, max_new_tokens=5)
+        with pytest.raises(GuideError, match="takes 6 tokens"):
+            ask_bytes(processor, "")
+
+    def test_copies_and_names(self):
+        processor = JSONLogitsProcessor([{"type": "null"}, True], BYTES, whitespace="compact")
+        assert repr(processor) == "JSONLogitsProcessor([{'type': 'null'}, True])"
+        ask_bytes(processor, "", "")
+        for twin in (processor.copy(), copy.deepcopy(processor), pickle.loads(pickle.dumps(processor))):
+            assert ask_bytes(twin, "", "")[0] == "n"
+
+    def test_errors_are_those_of_the_compiler(self):
+        with pytest.raises(oc.ConstraintSyntaxError) as error:
+            JSONLogitsProcessor([True, {"items": {"type": "text"}}], BYTES)
+        assert error.value.path == "/items/type"
 
 
 class TestStartAfter:

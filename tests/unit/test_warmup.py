@@ -59,6 +59,8 @@ def workload():
             automaton = oc.compile_json_schema(schema, BYTES, **options)
             text = json.dumps(value, separators=(",", ":"), ensure_ascii=bool(options.get("ensure_ascii")))
             states = [automaton.initial_state] * 2
+            automaton.fill_closing_mask(states[0], 100, mask[0])
+            automaton.explain(states[0])
             for byte in text.encode():
                 oc.fill_masks([automaton] * 2, states, mask)
                 automaton.fill_mask(states[0], mask[1].view(np.uint32))
