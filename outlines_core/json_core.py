@@ -18,6 +18,7 @@ from outlines_core.errors import LimitExceededError, UnsatisfiableError
 from outlines_core.json_closing import Closing
 from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_schema.arena import FREE
+from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.machine import Machine, ObjectFrame
 from outlines_core.json_schema.nodes import SchemaNode
 from outlines_core.json_schema.splits import canonical
@@ -82,7 +83,7 @@ class JsonCore(JsonTables):
         self._distances: dict[int, int] = {}
         with self.lock:
             goal = self.machine.root
-            if not self.machine.is_alive(goal):
+            if not deeply(lambda: self.machine.is_alive(goal)):
                 raise UnsatisfiableError(f"no JSON value satisfies {label}", path=goal.place)
             start = np.array([self.value_struct(goal), 0, 0, kernel.WS + 1, 0], dtype=np.int64)
             self.start = self._intern(start, _NO_RECORDS)
@@ -200,7 +201,8 @@ class JsonCore(JsonTables):
     def completion(self, state: int) -> bytes:
         """A text with which the automaton accepts, from a live state: a shortest one, as far as `Closing` finds it."""
         with self.lock:
-            return self.closing.completion(self.config[self.state_config[state]].copy(), self.state_records[state])
+            config, records = self.config[self.state_config[state]].copy(), self.state_records[state]
+            return deeply(lambda: self.closing.completion(config, records))
 
     def distance(self, state: int) -> int:
         """The fewest tokens that spell `completion`."""
@@ -324,10 +326,7 @@ class JsonCore(JsonTables):
                 item = items.pop()
                 if not plain:
                     item.append(byte)
-                made = self.machine.returns[int(self.mem[kernel.M_A])]
-                assert made is not None
-                outcome = self.outcomes[int(self.mem[kernel.M_B])]
-                struct = self.after_struct(self.machine.after(made, outcome, canonical(_value_of(bytes(item)))))
+                struct = self._after_item(bytes(item))
                 if not struct:
                     return None
                 config = np.array([struct, 0, 0, kernel.WS + 1, self.stack[out[4], 1]], dtype=np.int64)
@@ -358,6 +357,14 @@ class JsonCore(JsonTables):
         if not items and held is None:
             return config, _NO_RECORDS
         return config, (tuple(map(bytes, items)), held)
+
+    def _after_item(self, text: bytes) -> int:
+        """The structural state behind a unique item, of which the kernel has left the return and the outcome."""
+        made = self.machine.returns[int(self.mem[kernel.M_A])]
+        assert made is not None
+        outcome = self.outcomes[int(self.mem[kernel.M_B])]
+        value = canonical(_value_of(text))
+        return self.after_struct(deeply(lambda: self.machine.after(made, outcome, value)))
 
     def _names_keys(self, i: int) -> bool:
         """Is this the lexeme of a key that may be a new one?"""

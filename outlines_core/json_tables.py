@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError
 from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_schema.arena import FREE
+from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.formula import TRUE, Formula
 from outlines_core.json_schema.machine import (
     NUMBERS,
@@ -149,11 +150,11 @@ class JsonTables:
         if kind == kernel.HOLE_ROW:
             self.shared.arena.fill(a)
         elif kind == kernel.HOLE_STRUCT:
-            self._fill_struct(a, b)
+            deeply(lambda: self._fill_struct(a, b))
         elif kind == kernel.HOLE_END:
-            self._put(kernel.EDGE_END, a, b, self._end_of_lexeme(a, b))
+            self._put(kernel.EDGE_END, a, b, deeply(lambda: self._end_of_lexeme(a, b)))
         elif kind == kernel.HOLE_RETURN:
-            value = self._after_generic(a, b & ~_GENERIC) if b & _GENERIC else self._after(a, b)
+            value = deeply(lambda: self._after_generic(a, b & ~_GENERIC) if b & _GENERIC else self._after(a, b))
             self._put(kernel.EDGE_RETURN, a, b, value)
         else:
             self._build_trie(a)

@@ -5,9 +5,9 @@
 
 The figures are those of the Python package `idna`, which derives them from Unicode's own files as RFC 5892 says: PVALID
 code points, the scripts that the contextual rules of its appendix A ask for, and the joining types that its rule for
-ZERO WIDTH NON-JOINER reads. The committed table was made with the version of the package in constraints.txt. Code points
-with a contextual rule (CONTEXTJ and CONTEXTO) are few and stand in outlines_core/json_schema/idna_rules.py, next to
-their rules.
+ZERO WIDTH NON-JOINER reads. The committed table was made with the version of the package in constraints.txt.
+Code points with a contextual rule (CONTEXTJ and CONTEXTO) are few and stand in outlines_core/json_schema/idna_rules.py,
+next to their rules.
 
 A list holds runs of code points as gap, length, gap, length, ...: so many left out, so many in.
 """

@@ -174,6 +174,14 @@ class Formulas:
                 )
             yield cube
 
+    def most_cubes(self, f: Formula) -> int:
+        """A rough upper bound of the number of cubes: alternatives of the top conjunction multiplied."""
+        n = 1
+        for part in self.conjuncts(f):
+            if not self.is_atom(abs(part)):
+                n *= len(self.args[abs(part)])
+        return n
+
     def _alternatives(self, f: Formula) -> list[list[Formula]]:
         """Conjunctions of which at least one holds iff `f` does; `f` is no literal and no conjunction."""
         if f < 0 and self.kind[-f] == _AND:

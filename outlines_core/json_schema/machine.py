@@ -15,6 +15,7 @@ that could be completed is dead.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from typing import Any, Final, TypeAlias
 
@@ -28,6 +29,8 @@ from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
 from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split
 
 _MAX_BRANCHES: Final = 256
+_MAX_CUBES: Final = 128
+_MAX_OPTIONS: Final = 4000
 
 __all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "Return", "Seen"]
 
@@ -262,26 +265,20 @@ class Machine:
         formulas: tuple[Formula, ...],
         cubes: Cubes,
         subs: dict[int, Sub],
-        rest_fits: Any,
+        rest_fits: Callable[[Formula], bool],
         place: str,
     ) -> Return | None:
         """The return of a child, `formulas` being what is left behind it: over rest atoms and atoms in `subs`.
 
-        ``rest_fits(cube)`` says whether the rest of the container can fulfil a cube.
+        ``rest_fits(f)`` says whether the rest of the container can fulfil a formula.
         """
         lowering = self.lowering
-        options: dict[frozenset[tuple[int, bool]], None] = {}
-        for cube in self.formulas.cubes(self.combined(formulas, cubes)):
-            rest = {a: v for a, v in cube.items() if a not in subs}
-            mine = frozenset((a, v) for a, v in cube.items() if a in subs)
-            if mine not in options and rest_fits(rest):
-                options[mine] = None
-        options = {o: None for o in options if not any(other < o for other in options)}
+        options = self._options(self.combined(formulas, cubes), subs, rest_fits)
         if not options:
             return None
         ts = sorted({a for f in formulas for a in self.formulas.atoms(f) if a in subs})
-        if len(options) == 1 and len(next(iter(options))) == len(ts):
-            settled = dict(next(iter(options)))
+        if len(options) == 1 and len(options[0]) == len(ts):
+            settled = dict(options[0])
             splits = [lowering.split(subs[a]) for a in ts]
             parts = [s if settled[a] else lowering.splits.complement(s) for a, s in zip(ts, splits, strict=True)]
             goal = self.goal((lowering.splits.all(parts) if parts else TRUE_SPLIT,), ONLY, place)
@@ -301,6 +298,52 @@ class Machine:
             self.returns.pop()
             return None
         return made
+
+    def _options(
+        self, f: Formula, subs: dict[int, Sub], rest_fits: Callable[[Formula], bool]
+    ) -> list[frozenset[tuple[int, bool]]]:
+        """What a child may be, as truths of atoms in `subs`, so that `f` can be fulfilled.
+
+        Alternatives are mostly few. Where they are many they tend to exclude each other ("if the type is a, then"), so
+        the atoms are then given truths one by one, as far as one value can have all of them.
+        """
+        formulas = self.formulas
+        found: dict[frozenset[tuple[int, bool]], None] = {}
+        for n, cube in enumerate(formulas.cubes(f)):
+            if n >= _MAX_CUBES:
+                return self._consistent_options(f, subs, rest_fits)
+            mine = frozenset((a, v) for a, v in cube.items() if a in subs)
+            if mine not in found and rest_fits(
+                formulas.all([a if v else -a for a, v in cube.items() if a not in subs])
+            ):
+                found[mine] = None
+        return [o for o in found if not any(other < o for other in found)]
+
+    def _consistent_options(
+        self, f: Formula, subs: dict[int, Sub], rest_fits: Callable[[Formula], bool]
+    ) -> list[frozenset[tuple[int, bool]]]:
+        formulas, lowering = self.formulas, self.lowering
+        found: list[frozenset[tuple[int, bool]]] = []
+        open_: list[tuple[Formula, Split, frozenset[tuple[int, bool]]]] = [(f, TRUE_SPLIT, frozenset())]
+        for n, (g, split, chosen) in enumerate(open_):
+            if n > _MAX_OPTIONS:
+                raise LimitExceededError(
+                    f"the schema has more than {_MAX_OPTIONS:,} alternatives at one place", given=n, limit=_MAX_OPTIONS
+                )
+            undecided = next((a for a in formulas.atoms(g) if a in subs), None)
+            if undecided is None:
+                if rest_fits(g):
+                    found.append(chosen)
+                continue
+            own = lowering.split(subs[undecided])
+            for truth in (True, False):
+                fixed = TRUE if truth else FALSE
+                h = formulas.substitute(g, lambda a: fixed if a == undecided else a, {})  # noqa: B023
+                if h != FALSE:
+                    narrowed = lowering.splits.all([split, own if truth else lowering.splits.complement(own)])
+                    if self.sat.sub(lowering.sub_of_split(narrowed)):
+                        open_.append((h, narrowed, chosen | {(undecided, truth)}))
+        return found
 
     def after(self, made: Return, outcome: Outcome, value: Any = None) -> Frame | None:
         """The frame behind a child with this outcome (`value`: canonical, where it is asked for)."""
@@ -420,7 +463,7 @@ class Machine:
             if all(p > 0 and formulas.is_atom(p) and formulas.payload(p)[0] in ("I", "C", "U") for p in parts):
                 return self._plain_item(frame, parts, unique)
         after = tuple(formulas.substitute(f, lambda a: sat.item_step(a, subs), memo) for f in frame.formulas)
-        made = self._watch(after, frame.cubes, subs, sat.rest_of_array, _below(lowering, subs.values(), frame.place))
+        made = self._watch(after, frame.cubes, subs, sat.arrays, _below(lowering, subs.values(), frame.place))
         if made is not None:
             made.record = unique
         return made
@@ -509,6 +552,8 @@ class Machine:
             return self._branches[goal]
         self._branches[goal] = None
         found: list[_Plain] = []
+        if self.formulas.most_cubes(goal) > _MAX_BRANCHES:
+            return None
         for cube in self.formulas.cubes(goal):
             plain = self._plain_cube(cube)
             if plain is None or len(found) >= _MAX_BRANCHES:
@@ -576,8 +621,8 @@ class Machine:
             memo: dict[int, Formula] = {}
             after = tuple(formulas.substitute(f, replace, memo) for f in frame.formulas)
 
-            def rest_fits(cube: Cube) -> bool:
-                return self.sat.object_cube(shape, cube, blocked, seen)
+            def rest_fits(f: Formula) -> bool:
+                return self.sat.rest_of_object(shape, f, blocked, seen)
 
             made = self._watch(after, frame.cubes, subs, rest_fits, _below(lowering, subs.values(), place))
         if made is not None:

@@ -81,10 +81,6 @@ class Satisfiability:
         self._asking.add(question)
         try:
             result = answer()
-        except RecursionError:
-            raise LimitExceededError(
-                "the schema nests required values too deeply", given=len(self._asking), limit=len(self._asking)
-            ) from None
         finally:
             self._asking.discard(question)
             relied, self._assumed = self._assumed, before
