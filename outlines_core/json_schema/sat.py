@@ -62,7 +62,7 @@ class Satisfiability:
         self.formulas = lowering.formulas
         self._known: dict[Hashable, bool] = {(TRUE_SUB,): True, (FALSE_SUB,): False}
         self._asking: set[Hashable] = set()
-        self._assumed = False
+        self.assumed = False
         self._shapes: dict[tuple[int, ...], ObjectShape] = {}
         self._local: dict[tuple[int, Formula], Formula] = {}
         self._all_usable = usable == Usable()
@@ -74,20 +74,20 @@ class Satisfiability:
         if known is not None:
             return known
         if question in self._asking:
-            self._assumed = True
+            self.assumed = True
             return False
         outermost = not self._asking
-        before, self._assumed = self._assumed, False
+        before, self.assumed = self.assumed, False
         self._asking.add(question)
         try:
             result = answer()
         finally:
             self._asking.discard(question)
-            relied, self._assumed = self._assumed, before
+            relied, self.assumed = self.assumed, before
         if result or outermost or not relied:
             self._known[question] = result
         else:
-            self._assumed = True
+            self.assumed = True
         return result
 
     # -- values -----------------------------------------------------------------------------------------------------
@@ -681,6 +681,7 @@ class _Members:
     ) -> None:
         self.sat, self.shape, self.props, self.names = sat, shape, props, names
         self.blocked, self.seen = blocked, seen
+        self._known = shape.fitting.setdefault((tuple(map(id, props)), tuple(names)), {})
 
     def optional(self) -> list[int]:
         """Known keys that may come and need not."""
@@ -691,9 +692,20 @@ class _Members:
 
     def fits(self, key: Key, violating: tuple[tuple[str, Any], ...]) -> bool:
         """Is there a value for `key` that keeps all positive atoms and violates the given ones?"""
-        shape, sat = self.shape, self.sat
-        if not isinstance(key, int) and shape.key_tests and not shape.others_left(key, self.seen, 1):
+        if not isinstance(key, int) and self.shape.key_tests and not self.shape.others_left(key, self.seen, 1):
             return False
+        question = (key, violating)
+        known = self._known.get(question)
+        if known is None:
+            before, self.sat.assumed = self.sat.assumed, False
+            known = self._fits(key, violating)
+            if not self.sat.assumed:
+                self._known[question] = known
+            self.sat.assumed |= before
+        return known
+
+    def _fits(self, key: Key, violating: tuple[tuple[str, Any], ...]) -> bool:
+        shape, sat = self.shape, self.sat
         if any(not shape.name_ok(sub, key) for sub in self.names):
             return False
         wanted = [shape.child(p, key) for p in self.props]

@@ -12,7 +12,7 @@ keys that are not yet ruled out can still be written in some order, and liveness
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from outlines_core.json_schema.splits import Props
 
@@ -70,6 +70,7 @@ class ObjectShape:
         self.key_tests = tuple(tests)
         self._children: dict[tuple[int, Key], Sub] = {}
         self._name_ok: dict[tuple[int, Key], bool] = {}
+        self.fitting: dict[tuple[Any, ...], dict[tuple[Any, ...], bool]] = {}
         self.asked: dict[tuple[tuple[int, ...], Key], Sub] = {}
 
     @property
