@@ -73,6 +73,8 @@ class JsonCore(JsonTables):
         self.edges: dict[tuple[int, int], int] = {}
         self.masks: dict[int, NDArray[np.int32]] = {}
         self._by_config: dict[Any, NDArray[np.int32]] = {}
+        self._key_masks: dict[tuple[int, int], NDArray[np.uint32] | None] = {}
+        self._n_exact = 0
         self._dense: dict[int, NDArray[np.int32]] = {}
         self._ids = np.empty(self.room, dtype=np.int32)
         self._mask_bytes = 0
@@ -418,6 +420,7 @@ class JsonCore(JsonTables):
                 if self._mask_bytes > self.limits.max_mask_bytes:
                     self._by_config.clear()
                     self._dense.clear()
+                    self._key_masks.clear()
                     self.masks = {DEAD: self.masks[DEAD], FINISHED: self.masks[FINISHED]}
                     self._mask_bytes = 0
             self.masks[state] = known
@@ -460,12 +463,46 @@ class JsonCore(JsonTables):
             words[: self.n_words] = inside
         else:
             fill_sparse(inside.view(np.int32), words)
+        if kind == kernel.STRING and t != 0 and c == FREE and flags == kernel.OTHERS:
+            base = self._unknown_key(state, config, exits, words)
+            if base is not None:
+                words[: self.n_words] = base
+                self._patch(state, config, exits, words)
+                return words[: self.n_words]
         if kind == kernel.STRING and t != 0 and c != FREE:  # known texts that the content row does not cover
             known_only = config.copy()
             known_only[1] = 0
             self._walk(state, known_only, words)
         self._walk_exits(state, config, exits, (0, 1 << 30), words)
         return words[: self.n_words]
+
+    def _unknown_key(
+        self, state: int, config: NDArray[np.int64], exits: NDArray[np.int64], inside: NDArray[np.uint32]
+    ) -> NDArray[np.uint32] | None:
+        """The mask within a key that is no known one any more; None if it depends on more than that."""
+        key = (int(config[0]), int(config[4]))
+        if key not in self._key_masks:
+            words = inside.copy()
+            unknown = config.copy()
+            unknown[2] = 0
+            self._n_exact = 0
+            self._walk_exits(state, unknown, exits, (0, 1 << 30), words)
+            self._key_masks[key] = words[: self.n_words] if self._n_exact == 0 else None
+            self._mask_bytes += words.nbytes
+        return self._key_masks[key]
+
+    def _patch(
+        self, state: int, config: NDArray[np.int64], exits: NDArray[np.int64], words: NDArray[np.uint32]
+    ) -> None:
+        """Put right what tokens do that complete a known key."""
+        t = self.root(int(config[0])) if config[2] == -1 else int(config[2])
+        numbers = np.empty(len(exits), dtype=np.int64)
+        packed = self.trie.packed
+        n = kernel.exits_at_texts(self.mem, packed, exits, t, self._path, numbers)
+        if n:
+            mine = exits[numbers[:n]]
+            kernel.clear_tokens(packed, mine[:, 0].copy(), words)
+            self._walk_exits(state, config, mine, (0, 1 << 30), words)
 
     def _walk(self, state: int, config: NDArray[np.int64], words: NDArray[np.uint32]) -> None:
         path = self._path
@@ -512,6 +549,7 @@ class JsonCore(JsonTables):
         if status == kernel.FULL:
             self.grow()
             return 0
+        self._n_exact += 1
         depth = int(self.trie.info[node]) >> 8
         path = self._path[:depth].copy()
         result = self.exactly(self.config[self.state_config[state]].copy(), self.state_records[state], self._text(node))

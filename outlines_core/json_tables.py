@@ -17,9 +17,11 @@ from outlines_core.errors import LimitExceededError
 from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.depth import deeply
-from outlines_core.json_schema.formula import TRUE, Formula
+from outlines_core.json_schema.formula import FALSE, TRUE, Formula
 from outlines_core.json_schema.machine import (
+    ARRAYS,
     NUMBERS,
+    OBJECTS,
     STRINGS,
     ArrayFrame,
     Frame,
@@ -29,6 +31,7 @@ from outlines_core.json_schema.machine import (
     Outcome,
     Return,
 )
+from outlines_core.json_schema.shapes import bits_of
 from outlines_core.kernels import json as kernel
 from outlines_core.limits import Limits
 
@@ -53,6 +56,7 @@ _MAX_PLACES: Final = 400
 _GENERIC: Final = 1 << 29
 """Marks an outcome: of an item whose value is not known."""
 _MANY: Final = 1000
+_ALL_BITS: Final = (1 << 64) - 1
 _KEYWORDS: Final = {LETTER_N: (b"null", 1), LETTER_F: (b"false", 2), LETTER_T: (b"true", 4)}
 _REGION_AT: Final = {
     "inst": kernel.R_INST,
@@ -76,6 +80,8 @@ class JsonTables:
         self.outcomes: list[Outcome] = [(), (True,)]
         self._asking_returns: dict[int, int] = {}
         self._tries: dict[tuple[bytes, ...], int] = {}
+        self._tries_of: dict[int, tuple[int, list[str]]] = {}
+        self._all_spellable = shared.lexemes.alphabet is None
         self._n_trie = 1
         self._n_bits = 1
         self.n_inst = 2
@@ -150,7 +156,7 @@ class JsonTables:
         if kind == kernel.HOLE_ROW:
             self.shared.arena.fill(a)
         elif kind == kernel.HOLE_STRUCT:
-            deeply(lambda: self._fill_struct(a, b))
+            deeply(lambda: self._fill_struct(a))
         elif kind == kernel.HOLE_END:
             self._put(kernel.EDGE_END, a, b, deeply(lambda: self._end_of_lexeme(a, b)))
         elif kind == kernel.HOLE_RETURN:
@@ -218,13 +224,13 @@ class JsonTables:
     def colon_struct(self, made: Return) -> int:
         return self._struct(("colon", made.id), ("colon", made))
 
-    def _fill_struct(self, i: int, klass: int) -> None:
-        """Fill the row of a structural state; what is costly only if it is `klass`."""
+    def _fill_struct(self, i: int) -> None:
+        """Fill the row of a structural state: any vocabulary has tokens that look at all of it."""
         info = self.info[i]
         row = [0] * 16
         match info:
             case ("value", goal):
-                self._value_row(row, goal, 0, record=False, wanted=klass)
+                self._value_row(row, goal, 0, record=False)
             case ("colon", made):
                 row[COLON] = kernel.pack(self.value_struct(made.goal), push=made.id, record=made.record)
             case ("object", frame, point):
@@ -244,12 +250,10 @@ class JsonTables:
                     if made is not None:
                         row[COMMA] = kernel.pack(self._array_struct(frame, NEXT))
                 elif made is not None:
-                    self._value_row(row, made.goal, made.id, record=made.record, wanted=klass)
+                    self._value_row(row, made.goal, made.id, record=made.record)
                 if point != NEXT and frame.closing is not None:
                     row[RBRACK] = kernel.pack(self.outcome_number(frame.closing), close=True)
-        inst = self.inst[i]
-        known_row = inst[kernel.I_CLASS :].tolist()
-        inst[kernel.I_CLASS :] = [old if old > 0 else new for old, new in zip(known_row, row, strict=True)]
+        self.inst[i, kernel.I_CLASS :] = row
 
     def _generic_row(self, row: list[int], frame: ArrayFrame, point: int) -> None:
         """An array behind an item whose value is not known, and no later item can be known to differ from."""
@@ -263,7 +267,7 @@ class JsonTables:
             row[:] = [kernel.ASK if klass >= QUOTE else 0 for klass in range(16)]
             if self.machine.takes_any_string(made.goal):
                 whole = [0] * 16
-                self._value_row(whole, made.goal, self._asking(made), record=True, wanted=QUOTE)
+                self._value_row(whole, made.goal, self._asking(made), record=True)
                 row[QUOTE] = whole[QUOTE]
 
     def _asking(self, made: Return) -> int:
@@ -284,39 +288,28 @@ class JsonTables:
             return kernel.ASK
         return kernel.pack(self._struct(("generic", frame.id, AFTER), ("generic", frame, AFTER)))
 
-    def _value_row(self, row: list[int], goal: Goal, push: int, *, record: bool, wanted: int) -> None:
+    def _value_row(self, row: list[int], goal: Goal, push: int, *, record: bool) -> None:
         machine = self.machine
+        before = kernel.pack(0, push=push, record=record)
         for klass, (word, bit) in _KEYWORDS.items():
             outcome = machine.constant(goal, bit)
             if outcome is not None:
-                row[klass] = kernel.pack(self._keyword(word, outcome), push=push, record=record)
-        strings, numbers = machine.part(goal, STRINGS), machine.part(goal, NUMBERS)
-        if strings > 0 or strings < -1:
-            if strings == TRUE or wanted == QUOTE:
-                target = self.string_instance(goal, strings)
-                row[QUOTE] = kernel.pack(target, push=push, record=record) if target else 0
-            else:
-                row[QUOTE] = -1
-        if numbers != -TRUE:
-            if wanted == DIGIT:
-                target = self.number_instance(goal)
-                row[DIGIT] = kernel.pack(target, push=push, record=record) if target else 0
-            else:
-                row[DIGIT] = -1
-        for klass, which in ((LBRACE, 4), (LBRACK, 3)):
-            if machine.part(goal, which) == -TRUE:
-                continue
-            if wanted != klass:
-                row[klass] = -1
-                continue
-            if klass == LBRACE:
-                frame = machine.open_object(goal)
-                if frame is not None:
-                    row[klass] = kernel.pack(self._object_struct(frame, OPEN), push=push, record=record)
-            else:
-                array = machine.open_array(goal)
-                if array is not None:
-                    row[klass] = kernel.pack(self._array_struct(array, OPEN), push=push, record=record)
+                row[klass] = before | self._keyword(word, outcome)
+        strings = machine.part(goal, STRINGS)
+        if strings != FALSE:
+            target = self.string_instance(goal, strings)
+            row[QUOTE] = before | target if target else 0
+        if machine.part(goal, NUMBERS) != FALSE:
+            target = self.number_instance(goal)
+            row[DIGIT] = before | target if target else 0
+        if machine.part(goal, OBJECTS) != FALSE:
+            frame = machine.open_object(goal)
+            if frame is not None:
+                row[LBRACE] = before | self._object_struct(frame, OPEN)
+        if machine.part(goal, ARRAYS) != FALSE:
+            array = machine.open_array(goal)
+            if array is not None:
+                row[LBRACK] = before | self._array_struct(array, OPEN)
 
     def outcome_number(self, outcome: Outcome) -> int:
         found = self._outcomes.get(outcome)
@@ -380,7 +373,7 @@ class JsonTables:
             found = self._instance(key, ("ends", 1), fields)
         elif single and f < 0 and formulas.is_atom(-f) and formulas.payload(-f)[0] == "str":
             texts = sorted(formulas.payload(-f)[1], key=encoded)
-            found = self._text_instance(key, texts, FREE, lambda _: False, ("ends", 1), 0)
+            found = self._text_instance(key, texts, FREE, ("ends", 1), allowed=False)
         else:
             found = self._other_string(key, goal, f)
         if found == 0:
@@ -403,7 +396,7 @@ class JsonTables:
                 return 0
             good = sorted(outcomes, key=encoded)
             values = [kernel.pack(outcomes[text], close=True) for text in good]
-            return self._text_instance(key, good, 0, lambda _: True, ("texts", values), 0)
+            return self._text_instance(key, good, 0, ("texts", values), allowed=True)
         tests, cubes = machine.tests(goal, STRINGS)
         recognizer = self.shared.lexemes.strings(tests, cubes) if cubes else None
         if recognizer is None or not recognizer.start:
@@ -418,14 +411,11 @@ class JsonTables:
         alphabet = self.shared.lexemes.alphabet
         return alphabet is None or bool(alphabet[list(encoded(text))].all())
 
-    def _text_instance(self, key: Any, texts: list[str], row: int, allowed: Any, info: Any, flags: int) -> int:
-        """A lexeme with a trie of known texts (sorted by their bytes); ``allowed(text)`` says which may be written."""
-        words = [0] * ((len(texts) >> 6) + 1)
-        for leaf, text in enumerate(texts):
-            if allowed(text):
-                words[leaf >> 6] |= 1 << (leaf & 63)
-        offset = self._allowed(words)
-        return self._instance(key, (*info, texts), (kernel.STRING, row, -1, 0, -1, flags, offset))
+    def _text_instance(self, key: Any, texts: list[str], row: int, info: Any, *, allowed: bool) -> int:
+        """A lexeme with a trie of listed texts (sorted by their bytes), all of which are allowed, or none."""
+        n_words = (len(texts) >> 6) + 1
+        offset = self._allowed([_ALL_BITS if allowed else 0] * n_words)
+        return self._instance(key, (*info, texts), (kernel.STRING, row, -1, 0, -1, 0, offset))
 
     def _allowed(self, words: list[int]) -> int:
         offset = self._n_bits
@@ -461,7 +451,12 @@ class JsonTables:
         return depth
 
     def _build_trie(self, i: int) -> None:
-        texts = [encoded(text) for text in self.info[i][-1]]
+        listed = self.info[i][-1]
+        kept = self._tries_of.get(id(listed))
+        if kept is not None:
+            self.inst[i, kernel.I_TRIE] = kept[0]
+            return
+        texts = [encoded(text) for text in listed]
         key = tuple(texts)
         root = self._tries.get(key)
         if root is None:
@@ -476,6 +471,7 @@ class JsonTables:
             self.nodes[root : root + n] = nodes[:n]
             self._n_trie = root + n
             self._tries[key] = root
+        self._tries_of[id(listed)] = root, listed
         self.inst[i, kernel.I_TRIE] = root
 
     def _key_start(self, frame: ObjectFrame) -> int:
@@ -489,7 +485,7 @@ class JsonTables:
         if found is not None:
             return kernel.pack(found)
         named = [name for name in frame.seen if name is not None]
-        texts = sorted([*shape.keys, *named], key=encoded)
+        texts = sorted([*shape.keys, *named], key=encoded) if named else shape.sorted_keys
         row, recognizer, flags = 0, None, 0
         if others:
             flags = kernel.OTHERS | (kernel.UNNAMED if None in frame.seen else 0)
@@ -504,14 +500,16 @@ class JsonTables:
                     tests = (*shape.key_tests, ("str", frozenset(texts)))
                     recognizer = self.shared.lexemes.strings(tests, tuple((care, v) for v in values))
                 row = self._row(recognizer) if recognizer.start else 0
-        numbers = shape.number
-
-        def allowed(text: str) -> bool:
-            k = numbers.get(text)
-            return k is not None and bool(known >> k & 1) and self._spellable(text)
-
-        info = ("key", frame, recognizer)
-        return kernel.pack(self._text_instance(key, texts, row, allowed, info, flags))
+        leaves = shape.leaves
+        if named:
+            place = {text: leaf for leaf, text in enumerate(texts)}
+            leaves = [place[text] for text in shape.keys]
+        words = [0] * ((len(texts) >> 6) + 1)
+        for k in bits_of(known):
+            if self._all_spellable or self._spellable(shape.keys[k]):
+                words[leaves[k] >> 6] |= 1 << (leaves[k] & 63)
+        fields = (kernel.STRING, row, -1, 0, -1, flags, self._allowed(words))
+        return kernel.pack(self._instance(key, ("key", frame, recognizer, texts), fields))
 
     def _end_of_lexeme(self, i: int, code: int) -> int:
         """What follows a lexeme that ends with a code (leaf << 1 | 1, or outcome << 1)."""

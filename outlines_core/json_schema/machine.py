@@ -42,18 +42,14 @@ Outcome: TypeAlias = tuple[bool, ...]
 
 
 class Goal:
-    """What a value must fulfil.  Interned."""
+    """What a value must fulfil.  Interned.  `is_single`: one formula must become true, and that is all."""
 
-    __slots__ = ("alive", "cubes", "id", "place", "watched")
+    __slots__ = ("alive", "cubes", "id", "is_single", "place", "watched")
 
     def __init__(self, number: int, watched: tuple[Split, ...], cubes: Cubes, place: str) -> None:
         self.id, self.watched, self.cubes, self.place = number, watched, cubes, place
+        self.is_single = len(watched) == 1 and cubes == ONLY
         self.alive: bool | None = None
-
-    @property
-    def is_single(self) -> bool:
-        """Must one formula become true, and that is all?"""
-        return len(self.watched) == 1 and self.cubes == ONLY
 
     def is_good(self, outcome: Outcome) -> bool:
         bits = sum(1 << i for i, v in enumerate(outcome) if v)
@@ -226,10 +222,15 @@ class Machine:
         """What a goal asks of numbers, strings, arrays or objects."""
         if not self.usable[which]:
             return FALSE
+        if goal.is_single:
+            f: Formula = goal.watched[0][which]
+            return f
         return self.combined(tuple(split[which] for split in goal.watched), goal.cubes)
 
     def constant(self, goal: Goal, bit: int) -> Outcome | None:
         """The outcome of null (1), false (2) or true (4), None if the goal excludes it."""
+        if goal.is_single:
+            return (True,) if self.usable.literals & bit & goal.watched[0][0] else None
         outcome = tuple(bool(split[0] & bit) for split in goal.watched)
         return outcome if self.usable.literals & bit and goal.is_good(outcome) else None
 
@@ -759,18 +760,21 @@ class Machine:
         allowed = 0
         others: dict[tuple[int, ...], None] = {}
         for plain in branches:
-            required, absent = plain.required, plain.absent
-            if required & absent:
+            required = plain.required
+            if required & plain.absent:
                 continue
-            for key in bits_of(candidates & ~allowed & ~absent):
-                bit = 1 << key
-                if required & ~bit & (shape.before(key) if order & bit else order):
-                    if order & bit and single:
-                        break  # all further listed keys come later still; unlisted ones have to wait as well
-                    continue
-                if self._asked(shape, plain, key) != FALSE_SUB:
-                    allowed |= bit
-            if not required & order:
+            open_ = self._possible(shape, plain) & candidates & ~plain.absent & ~allowed
+            pressing = required & order  # nothing that comes later in the order may be written before these
+            if pressing and single:
+                open_ &= order & ((pressing & -pressing) * 2 - 1)
+            elif pressing:
+                open_ = sum(
+                    1 << key
+                    for key in bits_of(open_)
+                    if not required & ~(1 << key) & (shape.before(key) if order >> key & 1 else order)
+                )
+            allowed |= open_
+            if not pressing:
                 for c in shape.other_classes:
                     if (
                         c not in others
@@ -779,6 +783,17 @@ class Machine:
                     ):
                         others[c] = None
         return allowed, tuple(c for c in shape.other_classes if c in others)
+
+    def _possible(self, shape: ObjectShape, plain: _Plain) -> int:
+        """The known keys for which a conjunction allows some value, as a bit set."""
+        found = shape.possible.get(plain.by)
+        if found is None:
+            found = 0
+            for key in range(len(shape.keys)):
+                if self._asked(shape, plain, key) != FALSE_SUB:
+                    found |= 1 << key
+            shape.possible[plain.by] = found
+        return found
 
     # -- outcomes of strings and numbers ----------------------------------------------------------------------------
 

@@ -71,12 +71,27 @@ class ObjectShape:
         self._children: dict[tuple[int, Key], Sub] = {}
         self._name_ok: dict[tuple[int, Key], bool] = {}
         self.fitting: dict[tuple[Any, ...], dict[tuple[Any, ...], bool]] = {}
+        self.possible: dict[tuple[int, ...], int] = {}
         self.asked: dict[tuple[tuple[int, ...], Key], Sub] = {}
 
     @property
     def is_single_list(self) -> bool:
         """Do the listed keys have one total order, which is that of their numbers?"""
         return self._before is None
+
+    @cached_property
+    def leaves(self) -> list[int]:
+        """For each known key its place among the keys sorted by their bytes."""
+        order = sorted(range(len(self.keys)), key=lambda k: self.keys[k].encode("utf-8", "surrogatepass"))
+        places = [0] * len(order)
+        for place, key in enumerate(order):
+            places[key] = place
+        return places
+
+    @cached_property
+    def sorted_keys(self) -> list[str]:
+        """The known keys in the order of their bytes."""
+        return sorted(self.keys, key=lambda key: key.encode("utf-8", "surrogatepass"))
 
     # -- order ------------------------------------------------------------------------------------------------------
 

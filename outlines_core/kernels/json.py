@@ -61,6 +61,8 @@ __all__ = [
     "STRUCT",
     "advance",
     "build_trie",
+    "clear_tokens",
+    "exits_at_texts",
     "fewest_tokens",
     "live_bytes",
     "pack",
@@ -838,6 +840,10 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
     node = mem[M_NODE]
     # counts are checked below: any count within the lexeme's bounds will do from there on
     count = max(mem[inst + I_LEAST], 0) << 32
+    # most exits are alike: what the byte there leads to is remembered
+    quoted = mem[inst + I_KIND] == STRING
+    known, known_c, known_t, known_x = np.int64(0), np.int64(-1), np.int64(0), np.int64(0)
+    k0, k1, k2, k3, k4 = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     while k < exits.shape[0]:
         top = exits[k, 0]
         if node < 0:
@@ -847,20 +853,32 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
                 node = np.int64(-1)
                 continue
             depth = np.int64(info[top]) >> 8
-            t = t0
-            if t > 0 and depth > 1:
-                if depth <= 9:
-                    x = np.int64(0)
-                    for d in range(depth - 2, -1, -1):
-                        if t > 0:
-                            t, x = _texts_only(mem, t, x, exits[k, 4] >> 8 * d & 255)
-                else:
-                    t = _along(mem, vocabulary, path, top, t)
+            t = _text_at(mem, vocabulary, exits, k, t0, path)
             path[depth - 1, 0] = i
             path[depth - 1, 1] = exits[k, 1]
             path[depth - 1, 2] = t
             path[depth - 1, 3] = count | exits[k, 3]
             path[depth - 1, 4] = config[4]
+            if quoted:
+                if known == 0 or exits[k, 1] != known_c or t != known_t or exits[k, 3] != known_x:
+                    status = np.int64(step(mem, rows, path, depth - 1, np.int64(0x22), path, depth))
+                    known = np.int64(0)
+                    if status == LIVE or status == DEAD:
+                        known = np.int64(1) if status == LIVE else np.int64(2)
+                        known_c, known_t, known_x = exits[k, 1], t, exits[k, 3]
+                        k0, k1, k2 = path[depth, 0], path[depth, 1], path[depth, 2]
+                        k3, k4 = path[depth, 3], path[depth, 4]
+                if known == 2:
+                    node = np.int64(-1)
+                    k += 1
+                    continue
+                if known == 1:
+                    path[depth, 0] = k0
+                    path[depth, 1] = k1
+                    path[depth, 2] = k2
+                    path[depth, 3] = k3
+                    path[depth, 4] = k4
+                    given = np.int64(LIVE)
         status = walk(mem, rows, vocabulary, path, node, end[top], given, out_mask)
         given = 0
         if status != LIVE:
@@ -869,6 +887,47 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
         node = np.int64(-1)
         k += 1
     return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
+def exits_at_texts(mem, vocabulary, exits, t0, path, out):  # type: ignore[no-untyped-def]
+    """The exits at which a known text is complete that was at trie node `t0` where the tokens begin.
+
+    path  scratch, (max_depth + 2, 5) int64       out  (n_exits,) int64, their numbers; returns how many there are
+    """
+    n = 0
+    for k in range(exits.shape[0]):
+        t = _text_at(mem, vocabulary, exits, k, t0, path)
+        if t > 0 and mem[mem[R_NODES] + 6 * t + 3] >= 0:
+            out[n] = k
+            n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def clear_tokens(vocabulary, tops, mask):  # type: ignore[no-untyped-def]
+    """Clear the bits of all tokens in the subtrees of trie nodes."""
+    _, end, token = vocabulary
+    for k in range(tops.shape[0]):
+        for node in range(tops[k], end[tops[k]]):
+            t = token[node]
+            mask[t >> 5] &= ~(np.uint32(1) << np.uint32(t & 31))
+
+
+@njit(cache=True, nogil=True)
+def _text_at(mem, vocabulary, exits, k, t0, path):  # type: ignore[no-untyped-def]
+    """The trie node of known texts at exit `k`, 0 if what was read is none."""
+    depth = np.int64(vocabulary[0][exits[k, 0]]) >> 8
+    if t0 == 0 or depth == 1:
+        return np.int64(t0)
+    if depth > 9:
+        return np.int64(_along(mem, vocabulary, path, exits[k, 0], t0))
+    t, x = np.int64(t0), np.int64(0)
+    for d in range(depth - 2, -1, -1):
+        t, x = _texts_only(mem, t, x, exits[k, 4] >> 8 * d & 255)
+        if t == 0:
+            break
+    return t
 
 
 @njit(cache=True, nogil=True)
