@@ -17,6 +17,7 @@ from outlines_core.errors import UnsatisfiableError
 from outlines_core.json_schema.arena import FREE, Arena
 from outlines_core.json_schema.lexemes import Lexemes
 from outlines_core.json_schema.sat import Usable
+from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels.dfa import mask_to_ids
 from outlines_core.limits import Limits
@@ -132,9 +133,22 @@ class LexemeMasks:
         """The tokens that stay inside a lexeme from content row `c` (words, or fewer entries: ids), and its exits."""
         known = self._inside.get(c)
         if known is None:
+            other = self._alike(c)
+            if other != c:
+                known = self._inside[c] = self.inside(core, other, kind)
+                self._nbytes += 200
+                return known
             words, exits = self._walk(core, c, kind, _EMPTY)
             known = self._keep(c, words, exits)
         return known
+
+    def _alike(self, c: int) -> int:
+        """A row from which all tokens do the same as from row `c`: far from bounds, lengths do not matter."""
+        owner = self.arena.owner(c)
+        if owner is None or not isinstance(owner[0], StringRecognizer):
+            return c
+        recognizer, state = owner
+        return self.arena.number_of(recognizer, recognizer.alike(state, self.trie.max_depth))
 
     def _keep(
         self, c: int, words: NDArray[np.uint32], exits: NDArray[np.int64]

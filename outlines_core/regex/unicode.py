@@ -31,7 +31,7 @@ from outlines_core.cache import content_key, default_store
 from outlines_core.regex.ast import Ranges
 from outlines_core.regex.charset import complement, contains, difference, normalise, union
 
-__all__ = ["CaseTable", "case_table", "ecma_fold", "ecma_property", "fold_char", "fold_set", "python_class"]
+__all__ = ["CaseTable", "case_table", "ecma_fold", "ecma_properties", "ecma_property", "fold_char", "fold_set", "python_class"]
 
 _SCANNED = 0x40000  # no letter, digit, space or cased character lies above (a test looks)
 _LAST_BMP = 0xFFFF
@@ -239,6 +239,20 @@ def ecma_property(name: str, value: str | None = None) -> Ranges | None:
         found = _ecma_set("extensions", canonical)
         return _ecma_set("scripts", canonical) if found is None else found
     return None
+
+
+@cache
+def ecma_properties() -> frozenset[str]:
+    r"""All that may stand between the braces of ``\p{...}``.
+
+    >>> {"L", "gc=Letter", "Script=Greek", "Alphabetic"} <= ecma_properties(), "Script=L" in ecma_properties()
+    (True, False)
+    """
+    tables = _ecma_tables()
+    general, binary, scripts = ({*tables[k]["sets"], *tables[k]["aliases"]} for k in ("general", "binary", "scripts"))
+    of_category = (f"{name}={value}" for name in ("General_Category", "gc") for value in general)
+    of_script = (f"{name}={value}" for name in ("Script", "sc", "Script_Extensions", "scx") for value in scripts)
+    return frozenset((*general, *binary, *of_category, *of_script))
 
 
 @cache
