@@ -48,7 +48,8 @@ __all__ = [
 _ASSERTIONS: Final = ("^", "$", "(?", "+", r"\b", r"\B", r"\A", r"\Z", r"\z")
 _CACHE_BYTES: Final = 512 * 2**20
 _cores: LruCache[RegexCore] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
-_json_cores: LruCache[JsonCore] = LruCache(_CACHE_BYTES // 2, lambda core: core.nbytes)
+# Many Python objects each: they weigh on the garbage collector, and a schema is compiled again in a millisecond.
+_json_cores: LruCache[JsonCore] = LruCache(_CACHE_BYTES // 8, lambda core: core.nbytes)
 _lexeme_masks: LruCache[LexemeMasks] = LruCache(_CACHE_BYTES, lambda shared: shared.nbytes)
 
 

@@ -188,7 +188,7 @@ def _words(test: TestKey) -> str:
             return f"that matches {source!r}"
         case ("fmt", name, part):
             return f"in the format {name}" if part == 0 else ""
-        case ("host", name):
+        case ("lazy", name):
             return f"in the format {name}"
         case ("str" | "num", values):
             return f"among {_listed(sorted(values, key=repr), len(values))}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from outlines_core.errors import UnsatisfiableError
 from outlines_core.json_schema.arena import FREE, Arena
-from outlines_core.json_schema.lexemes import Lexemes
+from outlines_core.json_schema.lexemes import Lexemes, load_kernels
 from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.kernels import json as kernel
@@ -89,6 +89,7 @@ class LexemeMasks:
     """What tokens of a vocabulary do inside lexemes, whatever the schema."""
 
     def __init__(self, vocabulary: Vocabulary, limits: Limits, *, ensure_ascii: bool) -> None:
+        load_kernels()
         table = vocabulary.table
         self.table, self.trie = table, table.trie
         self.limits = limits

@@ -146,7 +146,9 @@ class JsonTables:
     @property
     def nbytes(self) -> int:
         """Rough memory of this schema's own tables."""
-        objects = 600 * (self.machine.n_frames + len(self.machine.returns)) + 150 * len(self.machine.formulas)
+        machine = self.machine
+        objects = 800 * (machine.n_frames + len(machine.returns) + self.n_inst) + 200 * len(machine.formulas)
+        objects += 2000 * len(machine.lowering.subs)
         return int(self.mem.nbytes) + objects
 
     def fill_hole(self) -> None:

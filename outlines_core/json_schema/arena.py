@@ -127,10 +127,17 @@ class Arena:
         assert owner is not None
         recognizer, state = owner
         row = recognizer.row(state)
-        for target in np.unique(row).tolist():
-            if target:
+        numbers = self._numbers[id(recognizer)]
+        if int(row.max()) < numbers.shape[0]:
+            mapped = numbers[row]
+            missing = row[(mapped == 0) & (row != 0)]
+        else:
+            mapped, missing = None, row
+        if missing.shape[0]:
+            for target in set(missing.tolist()):
                 self.number_of(recognizer, target)
-        self.rows[c, :256] = self._numbers[id(recognizer)][row]
+            mapped = self._numbers[id(recognizer)][row]
+        self.rows[c, :256] = mapped
         self.rows[c, FILLED] = 1
 
     def outcome(self, recognizer: Any, number: int) -> int:

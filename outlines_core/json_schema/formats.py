@@ -20,8 +20,8 @@ Where the texts leave a choice:
 * ``uri-template``: all that the grammar has, the operators reserved for the future too; the apostrophe of erratum 6937.
 * ``relative-json-pointer``: the draft of 2018 that the schema drafts name, so without index manipulation.
 
-Three formats have no parts. ``regex`` is not regular at all. Whether a host name with "xn--" or with characters beyond
-ASCII is one is a finite question, but no regular expression of a sensible size answers it: `format_automaton` does.
+Three formats have no parts, but a `format_automaton`. ``regex`` is not regular at all. Whether a host name with "xn--"
+or with characters beyond ASCII is one is a finite question, but no regular expression of a sensible size answers it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from typing import Literal as OneOf
 
 from outlines_core.errors import UnsupportedFeatureError
 from outlines_core.json_schema.host_names import HostNames
+from outlines_core.json_schema.regex_syntax import RegexSyntax
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Empty, Literal, Node, Repeat
 from outlines_core.regex.build import alternation, concat
 from outlines_core.regex.parser import parse
 
-__all__ = ["FORMATS", "format_automaton", "format_parts"]
+__all__ = ["FORMATS", "LAZY_FORMATS", "REFUSED", "format_automaton", "format_parts"]
 
 
 @cache
@@ -259,17 +260,15 @@ _RULES: Final[dict[str, Callable[[], tuple[Node, ...]]]] = {
     "uuid": lambda: (_regex(_UUID),),
 }
 _NO_PARTS: Final = {
-    "hostname": 'whether a label "xn--..." is valid shows only when it is decoded: see format_automaton',
-    "idn-hostname": "whether a label fits into 63 octets shows only when it is encoded: see format_automaton",
+    "hostname": 'whether a label "xn--..." is valid shows only when it is decoded',
+    "idn-hostname": "whether a label fits into 63 octets shows only when it is encoded",
     "regex": "the patterns of ECMAScript are not a regular language",
 }
 FORMATS: Final = frozenset((*_RULES, *_NO_PARTS))
 """All names that a draft from 4 to 2020-12 defines."""
-
-
-HOST_FORMATS: Final = frozenset({"hostname", "idn-hostname"})
-"""Those that `format_automaton` knows."""
-REFUSED: Final = frozenset({"regex"})
+LAZY_FORMATS: Final = frozenset(_NO_PARTS)
+"""Those that `format_automaton` knows, and `format_parts` does not."""
+REFUSED: Final[frozenset[str]] = frozenset()
 """Those that nothing here can tell."""
 
 
@@ -281,8 +280,7 @@ def format_parts(name: str) -> tuple[Node, ...] | None:
         Nodes over content code points that describe whole strings; None for a name that no draft defines.
 
     Raises:
-        UnsupportedFeatureError: the format has no such description; ``hostname`` and ``idn-hostname`` have a
-            `format_automaton`.
+        UnsupportedFeatureError: the format is one of `LAZY_FORMATS`.
 
     >>> from outlines_core.regex.language import Language
     >>> [Language(part).matches("2001:db8::1") for part in format_parts("ipv6")]
@@ -290,14 +288,16 @@ def format_parts(name: str) -> tuple[Node, ...] | None:
     """
     if name in _NO_PARTS:
         raise UnsupportedFeatureError(
-            f"the format {name} is no combination of regular expressions: {_NO_PARTS[name]}",
+            f"the format {name} is no combination of regular expressions: {_NO_PARTS[name]} (see format_automaton)",
             feature=f"format: {name}",
         )
     rule = _RULES.get(name)
     return None if rule is None else rule()
 
 
-def format_automaton(name: str, limits: Limits = DEFAULT_LIMITS) -> HostNames | None:
-    """A new automaton that alone recognises the format; None if `format_parts` has it, or nothing has."""
+def format_automaton(name: str, limits: Limits = DEFAULT_LIMITS) -> HostNames | RegexSyntax | None:
+    """A new automaton that alone recognises the format; None for a name that is not in `LAZY_FORMATS`."""
+    if name == "regex":
+        return RegexSyntax(limits)
     host_names: tuple[OneOf["hostname", "idn-hostname"], ...] = ("hostname", "idn-hostname")
     return next((HostNames(known, limits) for known in host_names if known == name), None)

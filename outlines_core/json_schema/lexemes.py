@@ -6,6 +6,7 @@ say which outcomes are good. Equal tests and cubes are one recognizer, for all s
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterable
 from fractions import Fraction
@@ -17,13 +18,13 @@ from outlines_core.json_schema.formula import FALSE, TRUE, Formula, Formulas
 from outlines_core.json_schema.nodes import Pattern
 from outlines_core.json_schema.numbers import Integer, MultipleOf, NumberRecognizer, NumberTest, Range
 from outlines_core.json_schema.numbers import OneOf as NumberOneOf
-from outlines_core.json_schema.products import ProductRecognizer
+from outlines_core.json_schema.products import FormatRecognizer, ProductRecognizer
 from outlines_core.json_schema.strings import Length, Matches, StringRecognizer, StringTest
 from outlines_core.json_schema.strings import OneOf as StringOneOf
 from outlines_core.limits import Limits
-from outlines_core.regex.ast import Node
+from outlines_core.regex.ast import CharSet, Node, Repeat
 
-__all__ = ["Cubes", "Lexemes", "TestKey"]
+__all__ = ["Cubes", "Lexemes", "TestKey", "load_kernels"]
 
 TestKey: TypeAlias = tuple[Any, ...]
 """The payload of a string or number atom."""
@@ -101,21 +102,26 @@ class Lexemes:
     # -- recognizers ------------------------------------------------------------------------------------------------
 
     def _product(self, tests: tuple[TestKey, ...], cubes: Cubes) -> ProductRecognizer:
-        hosts = [(bit, test[1]) for bit, test in enumerate(tests) if test[0] == "host"]
-        bits = [bit for bit, test in enumerate(tests) if test[0] != "host"]
+        formats = [(bit, test[1]) for bit, test in enumerate(tests) if test[0] == "lazy"]
+        lengths = [(bit, test[1], test[2]) for bit, test in enumerate(tests) if test[0] == "len"]
+        bits = [bit for bit, test in enumerate(tests) if test[0] not in ("lazy", "len")]
 
         def own(word: int) -> int:
             return sum((word >> bit & 1) << k for k, bit in enumerate(bits))
 
         inner = tuple(dict.fromkeys((own(care), own(value)) for care, value in cubes))
         others = self.strings(tuple(tests[bit] for bit in bits), inner) if bits else None
-        return ProductRecognizer(hosts, others, bits, cubes, self.limits)
+        return ProductRecognizer(formats, lengths, others, bits, cubes, self.limits)
 
-    def strings(self, tests: tuple[TestKey, ...], cubes: Cubes) -> StringRecognizer | ProductRecognizer:
+    def strings(
+        self, tests: tuple[TestKey, ...], cubes: Cubes
+    ) -> StringRecognizer | ProductRecognizer | FormatRecognizer:
         key = ("s", tests, cubes)
         found = self._recognizers.get(key)
         if found is None:
-            if any(test[0] == "host" for test in tests):
+            if len(tests) == 1 and tests[0][0] == "lazy" and cubes == ((1, 1),):
+                found = FormatRecognizer(tests[0][1], self.limits)
+            elif any(test[0] == "lazy" for test in tests):
                 found = self._product(tests, cubes)
             else:
                 found = StringRecognizer(
@@ -210,13 +216,26 @@ class Lexemes:
         return [Fraction(text.decode()) for text in found]
 
 
+@functools.cache
+def load_kernels() -> None:
+    """Have the recognizers' kernels loaded from disk now (0.2 s), and not when a text first comes to a pattern."""
+    limits = Limits()
+    strings: tuple[StringTest, ...] = (Matches(Repeat(CharSet(((0x61, 0x7A),)), 1, 300)), Length(0, 9))
+    for recognizer in (
+        StringRecognizer((*strings, StringOneOf(frozenset({"one", "two"}))), ((0b111, 0b011),), limits),
+        NumberRecognizer((MultipleOf(Fraction(1, 4)), Range(Fraction(1), False, None, False)), ((0b11, 0b11),), limits),
+    ):
+        recognizer.row(recognizer.start)
+        recognizer.distinct(2)
+
+
 def _quick_strings(formulas: Formulas, f: Formula) -> bool | None:
     """An answer without building anything, if there is one."""
-    if f < 0 and formulas.is_atom(-f) and formulas.payload(-f)[0] == "str":
+    if f < 0 and formulas.is_atom(-f) and formulas.payload(-f)[0] in ("str", "lazy"):
         return True
     if f > 1 and formulas.is_atom(f):
         test = formulas.payload(f)
         if test[0] == "len":
             return test[2] is None or test[1] <= test[2]
-        return True if test[0] in ("str", "host") or (test[0] == "fmt" and test[2] == 0) else None
+        return True if test[0] in ("str", "lazy") or (test[0] == "fmt" and test[2] == 0) else None
     return None

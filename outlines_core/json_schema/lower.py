@@ -20,7 +20,7 @@ from fractions import Fraction
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
-from outlines_core.json_schema.formats import HOST_FORMATS, format_parts
+from outlines_core.json_schema.formats import LAZY_FORMATS, format_parts
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula, Formulas
 from outlines_core.json_schema.lexemes import Lexemes
 from outlines_core.json_schema.nodes import (
@@ -294,8 +294,8 @@ class Lowering:
             self.lexemes.add_patterns((node.pattern,))
             parts.append(atom(("re", node.pattern.source)))
         if node.format is not None:
-            if node.format in HOST_FORMATS:
-                parts.append(atom(("host", node.format)))
+            if node.format in LAZY_FORMATS:
+                parts.append(atom(("lazy", node.format)))
             else:
                 parts.extend(atom(("fmt", node.format, i)) for i in range(len(format_parts(node.format) or ())))
         return self.formulas.all(parts)

@@ -29,7 +29,7 @@ from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
 from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split
 
 _MAX_BRANCHES: Final = 256
-_MAX_CUBES: Final = 128
+_MAX_CUBES: Final = 24
 _MAX_OPTIONS: Final = 4000
 
 __all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "Return", "Seen"]

@@ -1,11 +1,11 @@
 r"""The format ``regex``: which strings are regular expressions of ECMA-262, as a lazy automaton.
 
-A string is one if the strict syntax of the ``u`` flag accepts it or the one without the flag (annex B), as `parse_ecma`
-has it, though here back-references, look-arounds and names are fine: it is about syntax only. The language is not
-regular, groups nest and names are referred to, but a state can hold a stack and names as well as a number.
+A string is one if the strict syntax of the ``u`` flag accepts it or the one without the flag (annex B), save for letters
+that are escaped for no reason (``\a``). It is about syntax only: back-references and look-arounds are fine. The language
+is not regular, groups nest and names are referred to, but a state can hold a stack and names as well as a number.
 
-Three automata run side by side (`regex_grammar`), since what annex B makes of ``\k`` depends on whether any group of the
-pattern has a name, perhaps a later one. A fourth one keeps a raw high surrogate from being followed by a low one,
+Three automata run side by side (`regex_grammar`), since what annex B makes of ``\k`` depends on whether any group of
+the pattern has a name, perhaps a later one. A fourth one keeps a raw high surrogate from being followed by a low one,
 which would be one character (see `strings`). A state is live while one of the first three is.
 
 V8 as of node 20 is the referee: neither modifiers, ``(?i:a)``, nor two groups of one name are accepted, both being
@@ -24,12 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError
-from outlines_core.json_schema.regex_grammar import Grammar
+from outlines_core.json_schema.regex_grammar import MAX_STATES, Grammar
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["RegexSyntax"]
+__all__ = ["RegexSyntax", "n_chars"]
 
-_BITS: Final = 20  # of a number of a state
+_SHIFTS: Final = (3, 23, 43)
+"""Where a key holds the states of the grammars, above the one of the surrogates."""
 
 
 def _surrogate_rows() -> NDArray[np.int64]:
@@ -47,7 +48,7 @@ _SURROGATES: Final = _surrogate_rows()
 
 
 class RegexSyntax:
-    """The lazy automaton of the format over UTF-8 bytes (surrogates too); its states are never forgotten.
+    r"""The lazy automaton of the format over UTF-8 bytes (surrogates too); its states are never forgotten.
 
     Attributes:
         start: the initial state.
@@ -60,41 +61,33 @@ class RegexSyntax:
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.limits = limits
+        self._max_states = min(limits.max_states, MAX_STATES)
         self._grammars = (Grammar("u", limits), Grammar("plain", limits), Grammar("named", limits))
-        self._parts: list[tuple[int, ...]] = [(), ()]
-        self._accepts: list[bool] = [False, False]
-        self._numbers: dict[int, int] = {}
+        self._keys = [0, 0]
+        self._numbers = {0: 0}
         self._rows: dict[int, NDArray[np.int32]] = {}
-        self.start = self._number(1 | sum(g.start << _BITS * (k + 1) - 17 for k, g in enumerate(self._grammars)))
+        self.start = self._number(1 | sum(g.start << shift for g, shift in zip(self._grammars, _SHIFTS, strict=True)))
 
     @property
     def n_states(self) -> int:
-        return len(self._parts)
+        return len(self._keys)
 
     @property
     def nbytes(self) -> int:
-        return 250 * len(self._parts) + 1100 * len(self._rows) + sum(g.nbytes for g in self._grammars)
+        return 150 * len(self._keys) + 1100 * len(self._rows) + sum(g.nbytes for g in self._grammars)
 
     def _number(self, key: int) -> int:
-        """The state of packed numbers; 0 if it is dead."""
+        """The state that stands for the packed states of the grammars and of the surrogates."""
         number = self._numbers.get(key)
         if number is None:
-            surrogates = key & 7
-            parts = tuple(key >> _BITS * (k + 1) - 17 & (1 << _BITS) - 1 for k in range(3))
-            if not surrogates or not any(parts):
-                number = 0
-            elif len(self._parts) >= self.limits.max_states:
+            number = len(self._keys)
+            if number >= self._max_states:
                 raise LimitExceededError(
-                    f"a regex as a value needs more than {self.limits.max_states:,} automaton states "
-                    "(Limits.max_states)",
-                    given=len(self._parts) + 1,
-                    limit=self.limits.max_states,
+                    f"a regex as a value needs more than {number:,} automaton states (Limits.max_states)",
+                    given=number + 1,
+                    limit=number,
                 )
-            else:
-                number = len(self._parts)
-                self._parts.append((*parts, surrogates))
-                self._accepts.append(any(g.accepts(part) for g, part in zip(self._grammars, parts, strict=True)))
+            self._keys.append(key)
             self._numbers[key] = number
         return number
 
@@ -106,35 +99,39 @@ class RegexSyntax:
         """
         row = self._rows.get(state)
         if row is None:
-            *parts, surrogates = self._parts[state]
-            keys = _SURROGATES[surrogates].copy()
-            for k, (grammar, part) in enumerate(zip(self._grammars, parts, strict=True)):
+            key = self._keys[state]
+            keys = np.zeros(256, dtype=np.int64)
+            for grammar, shift in zip(self._grammars, _SHIFTS, strict=True):
+                part = key >> shift & MAX_STATES
                 if part:
-                    keys |= grammar.row(part).astype(np.int64) << _BITS * (k + 1) - 17
-            distinct, which = np.unique(keys, return_inverse=True)
-            numbers = np.array([self._number(key) for key in distinct.tolist()], dtype=np.int32)
-            row = numbers[which.reshape(-1)]
+                    keys |= grammar.row(part) << shift
+            surrogates = _SURROGATES[key & 7]
+            keys = np.where((keys > 0) & (surrogates > 0), keys | surrogates, 0)
+            targets = list(map(self._numbers.get, keys.tolist()))
+            if None in targets:
+                targets = list(map(self._number, keys.tolist()))
+            row = np.array(targets, dtype=np.int32)
             row.flags.writeable = False
             self._rows[state] = row
         return row
 
     def accepts(self, state: int) -> bool:
         """May the regex end here?"""
-        return self._accepts[state]
+        key = self._keys[state]
+        return any(g.accepts(key >> shift & MAX_STATES) for g, shift in zip(self._grammars, _SHIFTS, strict=True))
 
     def witness(self, state: int) -> bytes:
         """A completion with as few characters as possible, b"" if the regex may end here.
 
         One of any greater length exists as well: a "." can always follow the end.
         """
-        if self._accepts[state]:
-            return b""
-        parts = zip(self._grammars, self._parts[state], strict=False)
-        return min((g.completion(part) for g, part in parts if part), key=lambda text: (_n_chars(text), text))
+        key = self._keys[state]
+        parts = ((g, key >> shift & MAX_STATES) for g, shift in zip(self._grammars, _SHIFTS, strict=True))
+        return min((g.completion(part) for g, part in parts if part), key=lambda text: (n_chars(text), text))
 
     def need(self, state: int) -> int:
         """The number of characters that begin in a shortest completion."""
-        return _n_chars(self.witness(state))
+        return n_chars(self.witness(state))
 
     def matches(self, text: bytes) -> bool:
         """Is `text` a regex?"""
@@ -146,5 +143,6 @@ class RegexSyntax:
         return self.accepts(state)
 
 
-def _n_chars(text: bytes) -> int:
+def n_chars(text: bytes) -> int:
+    """The number of characters that begin in `text`."""
     return sum(byte & 0xC0 != 0x80 for byte in text)

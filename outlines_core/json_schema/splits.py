@@ -7,7 +7,7 @@ of null, false and true it accepts, and a formula for numbers, strings, arrays a
 Atoms (payloads of `Formulas.atom`), the second entry being what they speak of:
 
     ("int",)  ("range", low, low_open, high, high_open)  ("mul", divisor)  ("num", frozenset of values)
-    ("re", source)  ("fmt", name, number of the part)  ("host", name)
+    ("re", source)  ("fmt", name, number of the part)  ("lazy", name)
     ("len", low, high)  ("str", frozenset of values)
     ("I", subs of the first items, sub of all others)     ("K", sub, low, high): so many items satisfy it
     ("C", low, high): number of items or properties       ("U", seen values): all items differ

@@ -31,7 +31,16 @@ from outlines_core.cache import content_key, default_store
 from outlines_core.regex.ast import Ranges
 from outlines_core.regex.charset import complement, contains, difference, normalise, union
 
-__all__ = ["CaseTable", "case_table", "ecma_fold", "ecma_properties", "ecma_property", "fold_char", "fold_set", "python_class"]
+__all__ = [
+    "CaseTable",
+    "case_table",
+    "ecma_fold",
+    "ecma_properties",
+    "ecma_property",
+    "fold_char",
+    "fold_set",
+    "python_class",
+]
 
 _SCANNED = 0x40000  # no letter, digit, space or cased character lies above (a test looks)
 _LAST_BMP = 0xFFFF
