@@ -242,8 +242,8 @@ class Trial:
             automaton.fill_mask(state, self.mask)
             ids = unpack_ids(self.mask).tolist()
             inside = set(ids)
-            forced = walkers.tokens.of(automaton.forced_bytes(state))[:1]
-            for token_id in [*forced, *(i for i in walkers.first if i in inside), *ids]:
+            likely = walkers.tokens.of(automaton.completion(state))[:1]
+            for token_id in [*likely, *(i for i in walkers.first if i in inside), *ids]:
                 following = automaton.next_state(state, token_id)
                 if token_id in walkers.text and following != oc.DEAD:
                     nearer = automaton.min_tokens_to_accept(following)

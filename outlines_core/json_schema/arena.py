@@ -43,12 +43,15 @@ class Arena:
     def nbytes(self) -> int:
         return self.rows.nbytes
 
+    def _reserve(self, n: int) -> None:
+        if n > self.rows.shape[0]:
+            rows = np.zeros((max(2 * self.rows.shape[0], n), 258), dtype=np.int32)
+            rows[: self.n] = self.rows[: self.n]
+            self.rows = rows
+
     def _new(self, owner: tuple[Any, int] | None) -> int:
         c = self.n
-        if c >= self.rows.shape[0]:
-            rows = np.zeros((2 * c, 258), dtype=np.int32)
-            rows[:c] = self.rows
-            self.rows = rows
+        self._reserve(c + 1)
         self.n = c + 1
         self._owner.append(owner)
         self.rows[c, OUTCOME:] = (-1, 0)
@@ -103,19 +106,9 @@ class Arena:
             larger = np.zeros(max(2 * numbers.shape[0], state + 1), dtype=np.int32)
             larger[: numbers.shape[0]] = numbers
             numbers = self._numbers[key] = larger
-        c = int(numbers[state])
-        if c == 0:
-            c = self._new((recognizer, state))
-            numbers[state] = c
-            outcome = recognizer.outcome(state)
-            if outcome >= 0:
-                known = self._outcomes[key]
-                number = known.get(outcome)
-                if number is None:
-                    number = known[outcome] = len(known)
-                    self.outcomes[key].append(outcome)
-                self.rows[c, OUTCOME] = number
-        return c
+        if not numbers[state]:
+            self._add_states(recognizer, numbers, [state])
+        return int(numbers[state])
 
     def owner(self, c: int) -> tuple[Any, int] | None:
         """The recognizer and its state behind a row, None for the rows that are always there."""
@@ -128,17 +121,40 @@ class Arena:
         recognizer, state = owner
         row = recognizer.row(state)
         numbers = self._numbers[id(recognizer)]
-        if int(row.max()) < numbers.shape[0]:
-            mapped = numbers[row]
-            missing = row[(mapped == 0) & (row != 0)]
-        else:
-            mapped, missing = None, row
+        highest = int(row.max())
+        if highest >= numbers.shape[0]:
+            larger = np.zeros(max(2 * numbers.shape[0], highest + 1), dtype=np.int32)
+            larger[: numbers.shape[0]] = numbers
+            numbers = self._numbers[id(recognizer)] = larger
+        mapped = numbers[row]
+        missing = row[(mapped == 0) & (row != 0)]
         if missing.shape[0]:
-            for target in set(missing.tolist()):
-                self.number_of(recognizer, target)
-            mapped = self._numbers[id(recognizer)][row]
+            self._add_states(recognizer, numbers, list(set(missing.tolist())))
+            mapped = numbers[row]
         self.rows[c, :256] = mapped
         self.rows[c, FILLED] = 1
+
+    def _add_states(self, recognizer: Any, numbers: NDArray[np.int32], states: list[int]) -> None:
+        """Rows for states that have none."""
+        first = self.n
+        self._reserve(first + len(states))
+        self.n += len(states)
+        self._owner.extend((recognizer, state) for state in states)
+        numbers[states] = range(first, self.n)
+        outcomes = [self._outcome_number(recognizer, recognizer.outcome(state)) for state in states]
+        self.rows[first : self.n, OUTCOME] = outcomes
+        self.rows[first : self.n, FILLED] = 0
+
+    def _outcome_number(self, recognizer: Any, outcome: int) -> int:
+        if outcome < 0:
+            return -1
+        key = id(recognizer)
+        known = self._outcomes[key]
+        number = known.get(outcome)
+        if number is None:
+            number = known[outcome] = len(known)
+            self.outcomes[key].append(outcome)
+        return number
 
     def outcome(self, recognizer: Any, number: int) -> int:
         """The recognizer's outcome that a row's number stands for."""

@@ -110,8 +110,9 @@ class Lexemes:
             return sum((word >> bit & 1) << k for k, bit in enumerate(bits))
 
         inner = tuple(dict.fromkeys((own(care), own(value)) for care, value in cubes))
-        others = self.strings(tuple(tests[bit] for bit in bits), inner) if bits else None
-        return ProductRecognizer(formats, lengths, others, bits, cubes, self.limits)
+        others = self.strings(tuple(tests[bit] for bit in bits), inner)  # without tests: all texts
+        can_spell = self.alphabet is None or bool(self.alphabet[0x20:0x7F].all())
+        return ProductRecognizer(formats, lengths, others, bits, cubes, self.limits, can_spell=can_spell)
 
     def strings(
         self, tests: tuple[TestKey, ...], cubes: Cubes
@@ -119,7 +120,7 @@ class Lexemes:
         key = ("s", tests, cubes)
         found = self._recognizers.get(key)
         if found is None:
-            if len(tests) == 1 and tests[0][0] == "lazy" and cubes == ((1, 1),):
+            if len(tests) == 1 and tests[0][0] == "lazy" and cubes == ((1, 1),) and self.alphabet is None:
                 found = FormatRecognizer(tests[0][1], self.limits)
             elif any(test[0] == "lazy" for test in tests):
                 found = self._product(tests, cubes)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from outlines_core.errors import LimitExceededError
 from outlines_core.json_schema.formats import format_automaton
 from outlines_core.json_schema.host_names import HostNames
 from outlines_core.json_schema.regex_syntax import RegexSyntax, n_chars
-from outlines_core.json_schema.strings import OneOf
+from outlines_core.json_schema.strings import OneOf, StringRecognizer
 from outlines_core.limits import Limits
 
 __all__ = ["FormatRecognizer", "ProductRecognizer"]
@@ -156,25 +156,28 @@ class ProductRecognizer(_Searching):
     Args:
         formats: (bit, format name) pairs.
         lengths: (bit, low, high) of the bounds on the length.
-        others: a recognizer of all other tests, good wherever a cube is as far as they go; or None.
+        others: a recognizer of all other tests, good wherever a cube is as far as they go.
         bits: the bit of each test of `others`.
+        can_spell: are there all the characters that a completion of a regex needs?
     """
 
     def __init__(
         self,
         formats: list[tuple[int, str]],
         lengths: list[tuple[int, int, int | None]],
-        others: Any,
+        others: StringRecognizer,
         bits: list[int],
         cubes: tuple[tuple[int, int], ...],
         limits: Limits,
+        *,
+        can_spell: bool = True,
     ) -> None:
         self._formats = [(1 << bit, _automaton(name, limits)) for bit, name in formats]
         self._lengths = [(1 << bit, low, high) for bit, low, high in lengths]
         self._cap = max((n for _, low, high in self._lengths for n in (low, (high or 0) + 1)), default=0)
         self._others, self._bits, self._cubes, self._limits = others, bits, cubes, limits
-        tests = others.tests if others is not None else ()
-        self._listed = sum(1 << bit for bit, test in zip(bits, tests, strict=True) if isinstance(test, OneOf))
+        self._can_spell = can_spell
+        self._listed = sum(1 << bit for bit, test in zip(bits, others.tests, strict=True) if isinstance(test, OneOf))
         self._care_others = sum(1 << bit for bit in bits)
         self._tuples: list[tuple[int, ...]] = [(), ()]
         self._numbers: dict[tuple[int, ...], int] = {}
@@ -182,7 +185,7 @@ class ProductRecognizer(_Searching):
         self._needs: dict[int, int | None] = {0: None}
         self._rows: dict[int, NDArray[np.int32]] = {}
         own = tuple(automaton.start for _, automaton in self._formats)
-        start = self._number((*own, others.start if others is not None else 1, 0))
+        start = self._number((*own, others.start, 0))
         self.start = start if self._is_live(start) else 0
 
     @property
@@ -211,9 +214,7 @@ class ProductRecognizer(_Searching):
                 automaton.row(at).tolist() if at else _NOWHERE
                 for (_, automaton), at in zip(self._formats, own, strict=True)
             ]
-            columns.append(
-                [1] * 256 if self._others is None else self._others.row(other).tolist() if other else _NOWHERE
-            )
+            columns.append(self._others.row(other).tolist() if other else _NOWHERE)
             columns.append(np.minimum(count + _STARTS, self._cap).tolist())
             tuples = list(zip(*columns, strict=True))
             targets = list(map(self._numbers.get, tuples))
@@ -228,7 +229,7 @@ class ProductRecognizer(_Searching):
             bit for (bit, automaton), at in zip(self._formats, own, strict=True) if at and automaton.accepts(at)
         )
         outcome += sum(bit for bit, low, high in self._lengths if low <= count and (high is None or count <= high))
-        inner = self._others.outcome(other) if self._others is not None and other else 0
+        inner = self._others.outcome(other) if other else 0
         for k, bit in enumerate(self._bits):
             if inner > 0 and inner >> k & 1:
                 outcome |= 1 << bit
@@ -236,7 +237,7 @@ class ProductRecognizer(_Searching):
 
     def outcome(self, state: int) -> int:
         other = self._tuples[state][-2]
-        if self._others is not None and (other == 0 or self._others.outcome(other) < 0):
+        if other == 0 or self._others.outcome(other) < 0:
             return -1
         outcome = self._bits_at(state)
         return outcome if any(outcome & care == value for care, value in self._cubes) else -1
@@ -254,9 +255,9 @@ class ProductRecognizer(_Searching):
     def _need_of(self, state: int, care: int, value: int) -> int | None:
         """A lower bound on the characters to an end in a cube."""
         *own, other, count = self._tuples[state]
-        if self._others is not None and not other:
+        if not other:
             return None
-        need = n_chars(self._others.witness(other)) if self._others is not None else 0
+        need = n_chars(self._others.witness(other))
         for (bit, automaton), at in zip(self._formats, own, strict=True):
             if value & bit:
                 if not at:
@@ -284,6 +285,8 @@ class ProductRecognizer(_Searching):
     def _is_sure(self, state: int, care: int, value: int) -> bool:
         """Does all that a cube asks come down to a regex of some length, which `_need_of` has found to exist?"""
         others = care & self._care_others
+        if not self._can_spell:
+            return False
         if others and (value & others or others & ~self._listed):
             return False
         if others and any(value & bit and high is not None for bit, _, high in self._lengths):

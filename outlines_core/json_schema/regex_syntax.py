@@ -1,8 +1,9 @@
 r"""The format ``regex``: which strings are regular expressions of ECMA-262, as a lazy automaton.
 
-A string is one if the strict syntax of the ``u`` flag accepts it or the one without the flag (annex B), save for letters
-that are escaped for no reason (``\a``). It is about syntax only: back-references and look-arounds are fine. The language
-is not regular, groups nest and names are referred to, but a state can hold a stack and names as well as a number.
+A string is one if the strict syntax of the ``u`` flag accepts it or the one without the flag (annex B), save for
+letters that are escaped for no reason (``\a``). It is about syntax only: back-references and look-arounds are fine. The
+language is not regular, groups nest and names are referred to, but a state can hold a stack and names as well as a
+number.
 
 Three automata run side by side (`regex_grammar`), since what annex B makes of ``\k`` depends on whether any group of
 the pattern has a name, perhaps a later one. A fourth one keeps a raw high surrogate from being followed by a low one,

@@ -38,6 +38,7 @@ _MAX_STEPS: Final = 4000
 _MAX_MATCHING: Final = 2000
 _MANY_VALUES: Final = 64
 _FEW: Final = 8
+_MAX_LISTED: Final = 2000
 
 
 class Usable(NamedTuple):
@@ -217,10 +218,24 @@ class Satisfiability:
 
     def _has_many(self, split: Split, n: int) -> bool:
         """Are there surely `n` different values?"""
+        if self._is_endless(split[1]) or self._is_endless(split[2]):
+            return True
         try:
             return len(self.some_values(split, n)) >= n
         except UnsupportedFeatureError:
             return False
+
+    def _is_endless(self, f: Formula) -> bool:
+        """Are there surely endlessly many numbers or strings: all, or all integers, but for some that are listed?"""
+        if f == FALSE:
+            return False
+        for part in self.formulas.conjuncts(f):
+            if not self.formulas.is_atom(abs(part)):
+                return False
+            kind = self.formulas.payload(abs(part))[0]
+            if kind not in ("str", "num") if part < 0 else kind != "int":
+                return False
+        return True
 
     def _search_distinct(self, cube: Cube) -> bool:
         """Depth first over arrays of values that differ, listed one by one."""
@@ -235,7 +250,7 @@ class Satisfiability:
                 values = self.some_values(child, _FEW)
                 complete = complete and len(values) < _FEW
                 for value in values:
-                    if isinstance(value, tuple) and value[0].startswith("many"):
+                    if value[:1] == ("many",):
                         complete = False
                         continue
 
@@ -333,10 +348,10 @@ class Satisfiability:
             return False
         if low <= 1:
             return low == 0 or self._item(items, 0, excluded)
-        values = [self._values_at(items, i, excluded, low) for i in range(min(low, n))]
+        values = [self._values_at(items, i, seen, low) for i in range(min(low, n))]
         tail = None
         if low > n:
-            tail = self._values_at(items, n, excluded, low)
+            tail = self._values_at(items, n, seen, low)
             if tail is not None and len(tail) < low - n:
                 return False
             values += [tail] * (low - n)
@@ -354,10 +369,9 @@ class Satisfiability:
         if low == 0:
             return frozenset()
         n = max((len(first) for first, _ in items), default=0)
-        excluded = [(self.one_of(seen), False)] if seen else []
         candidates: set[Any] = set()
         for i in range(min(low, n + 1)):
-            candidates.update(self._values_at(items, i, excluded, low + 1) or ())
+            candidates.update(self._values_at(items, i, seen, low + 1) or ())
         return frozenset(v for v in candidates if not self._unique(items, low, None, seen | {v}, True))
 
     def _reachable(self, items: list[tuple[tuple[Sub, ...], Sub]], j: int, low: int) -> bool:
@@ -372,21 +386,19 @@ class Satisfiability:
         return lowering.either([lowering.value(plain(v)) for v in sorted(values, key=repr)])
 
     def _values_at(
-        self, items: list[tuple[tuple[Sub, ...], Sub]], i: int, excluded: list[tuple[Sub, bool]], n: int
+        self, items: list[tuple[tuple[Sub, ...], Sub]], i: int, seen: frozenset[Any], n: int
     ) -> list[Any] | None:
-        """Up to `n` values for item `i`; None: at least `n`."""
-        splits = self.lowering.splits
-        parts = [self.lowering.split(self._at(items, i))]
-        parts += [splits.complement(self.lowering.split(sub)) for sub, _ in excluded]
-        values = self.some_values(splits.all(parts), n)
+        """Up to `n` values for item `i` that were not seen; None: at least `n`."""
+        found = self.some_values(self.lowering.split(self._at(items, i)), n + len(seen))
+        values = [value for value in found if value not in seen]
         return None if len(values) >= n else values
 
     def some_values(self, split: Split, n: int) -> list[Any]:
         """Up to `n` different values of a split, canonical; fewer only if there are no more.
 
-        Arrays and objects are not spelled out: they count only if there are `n` of them.
+        Arrays and objects of which there are many are not spelled out: ("many", i) stands for each.
 
-        Raises UnsupportedFeatureError where arrays or objects would have to be counted.
+        Raises UnsupportedFeatureError where arrays or objects are too many to be listed and may be too few.
         """
         bits, numbers, strings, arrays, objects = split
         found: list[Any] = [canonical(v) for bit, v in ((1, None), (2, False), (4, True)) if bits & bit]
@@ -395,14 +407,76 @@ class Satisfiability:
         if len(found) < n and numbers != FALSE:
             found += [canonical(v) for v in self.lexemes.some_numbers(self.formulas, numbers, n)]
         if len(found) < n and arrays != FALSE and self.arrays(arrays):
-            if not self._many_arrays(arrays, n):
-                raise _uncountable("arrays")
-            found += [("many arrays", i) for i in range(n)]
+            found += [("many", i) for i in range(n)] if self._many_arrays(arrays, n) else self._list_arrays(arrays, n)
         if len(found) < n and objects != FALSE and self.objects(objects):
-            if not self._many_objects(objects, n):
-                raise _uncountable("objects")
-            found += [("many objects", i) for i in range(n)]
+            found += (
+                [("many", i) for i in range(n)] if self._many_objects(objects, n) else self._list_objects(objects, n)
+            )
         return found[:n]
+
+    def _list_arrays(self, f: Formula, n: int) -> list[Any]:
+        """Up to `n` different arrays, all that there are if they are fewer."""
+        formulas = self.formulas
+        found: dict[Any, None] = {}
+        open_: list[tuple[Formula, tuple[Any, ...]]] = [(f, ())]
+        for steps, (g, items) in enumerate(open_):
+            if self.array_ends(g):
+                found["a", items] = None
+            if len(found) >= n:
+                break
+            if steps > _MAX_LISTED:
+                raise _uncountable("arrays")
+            for child, rest in self._steps(g):
+                for value in self.some_values(child, n):
+                    if value[:1] == ("many",):
+                        raise _uncountable("arrays")
+
+                    def differ(atom: int) -> Formula:
+                        payload = formulas.payload(atom)
+                        return formulas.atom(("U", payload[1] | {value})) if payload[0] == "U?" else atom  # noqa: B023
+
+                    open_.append((formulas.substitute(rest, differ, {}), (*items, value)))
+        return list(found)
+
+    def _list_objects(self, f: Formula, n: int) -> list[Any]:
+        """Up to `n` different objects, all that there are if they are fewer."""
+        shape = self.shape(self.formulas.atoms(f))
+        found: dict[Any, None] = {}
+        for cube in self.formulas.cubes(self.localise(shape, f)):
+            payloads = [(self.formulas.payload(a), v) for a, v in cube.items()]
+            if any(not v or p[0] not in "PrNC" for p, v in payloads):
+                raise _uncountable("objects")
+            props = [p[1] for p, _ in payloads if p[0] == "P"]
+            names = [p[1] for p, _ in payloads if p[0] == "N"]
+            required = 0
+            low, high = 0, None
+            for p, _ in payloads:
+                if p[0] == "r":
+                    required |= p[1]
+                elif p[0] == "C":
+                    low, high = max(low, p[1]), _least(high, p[2])
+
+            def values(key: Key) -> list[Any]:
+                if not all(shape.name_ok(name, key) for name in names):  # noqa: B023
+                    return []
+                split = self.lowering.split(self.lowering.both([shape.child(p, key) for p in props]))  # noqa: B023
+                return self.some_values(split, n) if self.split(split) else []
+
+            if any(values(c) for c in shape.other_classes):
+                raise _uncountable("objects")
+            members: list[tuple[tuple[str, Any], ...]] = [()]
+            for k, key in enumerate(shape.keys):
+                mine = values(k)
+                if any(value[:1] == ("many",) for value in mine):
+                    raise _uncountable("objects")
+                longer = [(*m, (key, value)) for m in members for value in mine]
+                members = longer if required >> k & 1 else members + longer
+                if len(members) > _MAX_LISTED:
+                    raise _uncountable("objects")
+            for m in members:
+                if low <= len(m) and (high is None or len(m) <= high):
+                    found["o", frozenset(m)] = None
+        return list(found)
 
     def many_containers(self, arrays: Formula, objects: Formula, n: int) -> bool:
         """Are there surely `n` different arrays or objects?"""
