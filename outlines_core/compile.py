@@ -20,6 +20,7 @@ from outlines_core.index import RegexAutomaton
 from outlines_core.json_core import JsonCore
 from outlines_core.json_index import JsonAutomaton
 from outlines_core.json_masks import LexemeMasks, Whitespace
+from outlines_core.json_schema.places_of import leave_out, unsupported_places
 from outlines_core.json_schema.reader import read_schema
 from outlines_core.json_schema.sources import to_schema
 from outlines_core.limits import DEFAULT_LIMITS, Limits
@@ -260,6 +261,10 @@ def _json_core(
     root = read_schema(
         document, registry=registry, limits=limits, on_unsupported=_warn_unsupported if lenient else None
     )
+    if lenient:
+        for node, error in unsupported_places(root, limits):
+            _warn_unsupported(error)
+            leave_out(node, error)
     snapshot = vocab.snapshot()
     key = (snapshot.fingerprint, limits, ensure_ascii)
     shared = _lexeme_masks.get(key)
@@ -273,7 +278,7 @@ def _json_core(
         Whitespace.of(whitespace, max_whitespace, limits),
         limits,
         in_order=property_order == "schema",
-        label=f"the schema {text if len(text) <= 80 else f'{text[:77]}...'}",
+        source=text,
     )
 
 
@@ -310,5 +315,6 @@ def validate_schema_support(
     ['back-reference']
     """
     found: list[UnsupportedFeatureError] = []
-    read_schema(to_schema(schema), registry=registry, limits=limits or DEFAULT_LIMITS, on_unsupported=found.append)
-    return found
+    limits_ = DEFAULT_LIMITS if limits is None else limits
+    root = read_schema(to_schema(schema), registry=registry, limits=limits_, on_unsupported=found.append)
+    return found + [error for _, error in unsupported_places(root, limits_)]

@@ -21,6 +21,7 @@ from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.machine import Machine, ObjectFrame
 from outlines_core.json_schema.nodes import SchemaNode
+from outlines_core.json_schema.places_of import refuse_unique_items, unsatisfiable_place
 from outlines_core.json_schema.splits import canonical
 from outlines_core.json_tables import JsonTables, encoded, enlarged
 from outlines_core.kernels import json as kernel
@@ -49,8 +50,9 @@ class JsonCore(JsonTables):
         limits: Limits,
         *,
         in_order: bool,
-        label: str,
+        source: str,
     ) -> None:
+        label = f"the schema {source if len(source) <= 80 else f'{source[:77]}...'}"
         self.vocabulary, self.label = vocabulary, label
         self.lock = shared.lock
         table = vocabulary.table
@@ -86,7 +88,11 @@ class JsonCore(JsonTables):
         with self.lock:
             goal = self.machine.root
             if not deeply(lambda: self.machine.is_alive(goal)):
-                raise UnsatisfiableError(f"no JSON value satisfies {label}", path=goal.place)
+                place = unsatisfiable_place(self.machine.lowering, self.machine.sat, root)
+                where = f": nothing satisfies #{place}" if place else ""
+                raise UnsatisfiableError(f"no JSON value satisfies {label}{where}", path=place)
+            if "uniqueItems" in source:
+                refuse_unique_items(self.machine.lowering, self.machine.sat, root)
             start = np.array([self.value_struct(goal), 0, 0, kernel.WS + 1, 0], dtype=np.int64)
             self.start = self._intern(start, _NO_RECORDS)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from outlines_core.errors import LimitExceededError
+from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.depth import deeply
@@ -31,6 +31,7 @@ from outlines_core.json_schema.machine import (
     Outcome,
     Return,
 )
+from outlines_core.json_schema.sat import placed
 from outlines_core.json_schema.shapes import bits_of
 from outlines_core.kernels import json as kernel
 from outlines_core.limits import Limits
@@ -155,6 +156,13 @@ class JsonTables:
         """Fill what the kernel has asked for in meta."""
         mem = self.mem
         kind, a, b = int(mem[kernel.M_KIND]), int(mem[kernel.M_A]), int(mem[kernel.M_B])
+        try:
+            self._fill(kind, a, b)
+        except UnsupportedFeatureError as error:
+            raise placed(error, self._place_of(kind, a)) from None
+        self.machine.check_size(self.limits.max_states)
+
+    def _fill(self, kind: int, a: int, b: int) -> None:
         if kind == kernel.HOLE_ROW:
             self.shared.arena.fill(a)
         elif kind == kernel.HOLE_STRUCT:
@@ -166,7 +174,15 @@ class JsonTables:
             self._put(kernel.EDGE_RETURN, a, b, value)
         else:
             self._build_trie(a)
-        self.machine.check_size(self.limits.max_states)
+
+    def _place_of(self, kind: int, a: int) -> str:
+        """The schema that a hole belongs to."""
+        if kind == kernel.HOLE_RETURN:
+            made = self.machine.returns[a]
+            return made.place if made is not None else ""
+        if kind == kernel.HOLE_ROW:
+            return ""
+        return next((part.place for part in self.info[a] if isinstance(part, (Goal, ObjectFrame, ArrayFrame))), "")
 
     def grow(self) -> None:
         """Make room in the stack and the hash."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from outlines_core.errors import LimitExceededError
 from outlines_core.json_schema.formats import format_automaton
 from outlines_core.json_schema.host_names import HostNames
 from outlines_core.json_schema.regex_syntax import RegexSyntax, n_chars
-from outlines_core.json_schema.strings import OneOf, StringRecognizer
+from outlines_core.json_schema.strings import OneOf
 from outlines_core.limits import Limits
 
 __all__ = ["FormatRecognizer", "ProductRecognizer"]
@@ -67,10 +67,10 @@ class _Searching:
         """
         came: dict[int, tuple[int, int]] = {}
         costs = {state: 0}
-        queue = [(self._need(state) or 0, 0, 0, state)]
+        queue = [(self._need(state) or 0, 0, 0, state)]  # of equally promising ones, the farthest come first
         pushed, done = 0, set[int]()
         while queue:
-            at = heappop(queue)[-1]
+            _, depth, _, at = heappop(queue)
             if is_goal(at):
                 states, text = [at], bytearray()
                 while at != state:
@@ -97,7 +97,7 @@ class _Searching:
                 if cost < costs.get(target, cost + 1):
                     costs[target], came[target] = cost, (at, byte)
                     pushed += 1
-                    heappush(queue, (cost + need, -cost, pushed, target))
+                    heappush(queue, (cost + need, depth - 1, pushed, target))
         return list(done), None
 
     def witness(self, state: int) -> bytes:
@@ -165,7 +165,7 @@ class ProductRecognizer(_Searching):
         self,
         formats: list[tuple[int, str]],
         lengths: list[tuple[int, int, int | None]],
-        others: StringRecognizer,
+        others: Any,
         bits: list[int],
         cubes: tuple[tuple[int, int], ...],
         limits: Limits,

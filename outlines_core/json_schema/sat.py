@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from outlines_core.json_schema.lexemes import Lexemes
 
-__all__ = ["Satisfiability", "Usable"]
+__all__ = ["Satisfiability", "Usable", "placed"]
 
 _MAX_STEPS: Final = 4000
 _MAX_MATCHING: Final = 2000
@@ -102,7 +102,10 @@ class Satisfiability:
         if self._all_usable and type(what) is tuple and type(what[0]) is SchemaNode and _plainly_satisfiable(what[0]):
             self._known[(sub,)] = True
             return True
-        return self._ask((sub,), lambda: self.split(self.lowering.split(sub)))
+        try:
+            return self._ask((sub,), lambda: self.split(self.lowering.split(sub)))
+        except UnsupportedFeatureError as error:
+            raise placed(error, self.lowering.place(sub)) from None
 
     def split(self, split: Split) -> bool:
         bits, numbers, strings, arrays, objects = split
@@ -801,6 +804,13 @@ class _Members:
         while n - used < most and self.others_left(key, n + 1):
             n += 1
         return n - used
+
+
+def placed(error: UnsupportedFeatureError, place: str) -> UnsupportedFeatureError:
+    """The error with its place, unless it has one."""
+    if error.path or "(at #" in str(error):
+        return error
+    return UnsupportedFeatureError(f"{error} (at #{place})", feature=error.feature, path=place)
 
 
 def _least(a: int | None, b: int | None) -> int | None:

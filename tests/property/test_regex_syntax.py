@@ -175,7 +175,7 @@ def test_life_by_all_short_strings(alphabet: str, length: int, before: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("alphabet", "length", "before"), SMALL)
 def test_life_by_all_strings(alphabet: str, length: int, before: str) -> None:
-    check_all(alphabet, length + 1, before)
+    check_all(alphabet, length if len(alphabet) ** length > 100_000 else length + 1, before)
 
 
 def check_completions(kind: OneOf["u", "plain", "named"], n: int) -> None:
@@ -184,6 +184,8 @@ def check_completions(kind: OneOf["u", "plain", "named"], n: int) -> None:
     grammar, seen = Grammar(kind), set()
     for _ in range(n):
         text = sample(rng, *rng.choice((PLAIN, IN_NAMES, IN_SETS)), ends=("",))
+        if grammar.n_states > 200_000:
+            grammar, seen = Grammar(kind), set()
         state = grammar.start
         for byte in encoded(text):
             if state not in seen:

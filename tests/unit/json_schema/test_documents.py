@@ -224,9 +224,7 @@ class TestRegistry:
     def test_meta_schemas(self):
         pytest.importorskip("jsonschema_specifications")
         for uri in (D4, D7, D2019, D2020):
-            refused = []
-            assert read_schema({"$ref": uri}, on_unsupported=refused.append).ref is not None
-            assert {error.feature for error in refused} == {"format: regex"}  # "regex", which is not a regular language
+            assert read_schema({"$ref": uri}).ref is not None
 
     def test_nothing_is_fetched(self):
         with pytest.raises(ConstraintSyntaxError, match="nothing is fetched"):
