@@ -14,7 +14,7 @@ is never the cheapest, so a question that comes up while it is being answered co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Closing"]
 
 _INFINITE: Final = 1 << 40
-_MAX_PIECES: Final = 100_000
+_MAX_PIECES: Final = 50_000
 _MAX_FREE: Final = 4
 _MAX_ROWS: Final = 2000
 _KEPT_BYTES: Final = 1 << 24
@@ -66,6 +66,7 @@ class Closing:
         self._asking: set[int] = set()
         self._assumed = False
         self._ranks: dict[int, dict[int, tuple[Any, ...]]] = {}
+        self._classes: dict[int, tuple[tuple[int, int, int], tuple[int, ...]] | None] = {}
         self._demands: dict[int, Outcome | None] = {0: None}
         self._choices: dict[tuple[int, Outcome | None], Outcome | None] = {}
 
@@ -281,19 +282,22 @@ class Closing:
         return text
 
     def _content_for(self, c: int, info: Any, demand: Outcome) -> bytes | None:
-        """A shortest rest of a lexeme that ends as demanded: breadth first over rows, not too far."""
-        arena, machine = self._core.shared.arena, self._core.machine
+        """A shortest rest of a lexeme that ends as demanded, if it is near."""
+        machine = self._core.machine
         _, goal, recognizer, tests = info[:4]
         which = NUMBERS if info[0] == "number" else STRINGS
+        return self._search(c, recognizer, lambda bits: machine.outcome(goal, which, tests, bits) == demand)
+
+    def _search(self, c: int, recognizer: Any, is_wanted: Callable[[int], bool]) -> bytes | None:
+        """A shortest rest of a lexeme at whose end the tests say what is wanted: breadth first, not too far."""
+        arena = self._core.shared.arena
         layer, seen = [(c, b"")], {c}
         while layer and len(seen) < _MAX_ROWS:
             following = []
             for row, text in layer:
                 number = int(arena.rows[row, kernel.OUTCOME])
-                if number >= 0:
-                    bits = arena.outcome(recognizer, number)
-                    if machine.outcome(goal, which, tests, bits) == demand:
-                        return text
+                if number >= 0 and is_wanted(arena.outcome(recognizer, number)):
+                    return text
                 if not arena.rows[row, kernel.FILLED]:
                     arena.fill(row)
                 for byte in np.flatnonzero(arena.rows[row, :256]).tolist():
@@ -316,10 +320,10 @@ class Closing:
         if t == -1:
             t = core.root(i)
         if t > 0 and (c == 0 or core.info[i][0] == "key"):
-            rest = self._known_text(i, t, sid)
+            rest = self._known_text(i, c, t, sid)
             if rest is not None:
                 return self._spelled(rest) + b'"'
-        content = b"" if c == FREE else self._content(c, i, sid)
+        content = b"" if c == FREE else self._content(c, i, sid) if core.info[i][0] != "key" else self._key(c, i, sid)
         if stage == 0 and not content and core.exactly(config, records, b'"') is not None:
             return b'"'
         if c == FREE:
@@ -348,7 +352,44 @@ class Closing:
             spelled += raw
         return bytes(spelled)
 
-    def _known_text(self, i: int, t: int, sid: int) -> bytes | None:
+    def _key(self, c: int, i: int, sid: int) -> bytes:
+        """A rest of a key that is none of the known ones: of the class that helps most to close the object."""
+        _, frame, recognizer = self._core.info[i][:3]
+        wanted = self._best_class(self._wanted(frame, sid))
+        if wanted is not None:
+            rest = self._search(c, recognizer, lambda bits: all(bits >> k & 1 == v for k, v in enumerate(wanted)))
+            if rest is not None:
+                return rest
+        return self._content(c, i, sid)
+
+    def _best_class(self, frame: ObjectFrame) -> tuple[int, ...] | None:
+        """The class of unknown keys after which least is left to do."""
+        if frame.id not in self._classes:
+            ranked = [
+                (self._rank(self._core.machine.member(frame, c), 0), c) for c in self._core.machine.keys(frame)[1]
+            ]
+            self._classes[frame.id] = min(ranked) if ranked else None
+        best = self._classes[frame.id]
+        return best[1] if best is not None else None
+
+    def _class_helps_more(self, frame: ObjectFrame, k: int) -> bool:
+        """Does some unknown key help more than the known key `k`?"""
+        if frame.plain is not None or self._best_class(frame) is None:
+            return False
+        best = self._classes[frame.id]
+        return best is not None and best[0][:2] < self._key_rank(frame, k)[:2]
+
+    def _rank(self, made: Return | None, length: int) -> tuple[int, int, int]:
+        """A member by how much it helps to close the object: smaller is better."""
+        following = None
+        if made is not None:
+            outcome = (True,) if made.goal.is_single else self._choice(made, None)
+            following = self._after(made, outcome, None) if outcome is not None else None
+        if following is None:
+            return (2, 0, length)
+        return (int(following.closing is None), self._measure(following), length)
+
+    def _known_text(self, i: int, c: int, t: int, sid: int) -> bytes | None:
         """What is left of the best known text below a trie node, None if none is allowed."""
         core = self._core
         info = core.info[i]
@@ -360,6 +401,8 @@ class Closing:
         if info[0] == "key":
             wanted = self._wanted(info[1], sid)
             best = min(leaves, key=lambda leaf: self._key_rank(wanted, wanted.shape.number[texts[leaf]]))
+            if self._class_helps_more(wanted, wanted.shape.number[texts[best]]) and c != 0:
+                return None
         else:
             demand = self._demand(sid)
             if demand is not None:
@@ -377,16 +420,7 @@ class Closing:
         ranks = self._ranks.setdefault(frame.id, {})
         rank = ranks.get(k)
         if rank is None:
-            made = self._core.machine.member(frame, k)
-            following = None
-            if made is not None:
-                outcome = (True,) if made.goal.is_single else self._choice(made, None)
-                following = self._after(made, outcome, None) if outcome is not None else None
-            if following is None:
-                rank = (2, 0, len(name), name)
-            else:
-                rank = (int(following.closing is None), self._measure(following), len(name), name)
-            ranks[k] = rank
+            rank = ranks[k] = (*self._rank(self._core.machine.member(frame, k), len(name)), name)
         return rank
 
     # -- values -----------------------------------------------------------------------------------------------------
@@ -451,7 +485,7 @@ class Closing:
             return int(core.inst[i, kernel.I_LEAST])
         if row:
             return len(self._content(row, i, 0))
-        text = self._known_text(i, core.root(i), 0)
+        text = self._known_text(i, 0, core.root(i), 0)
         assert text is not None
         return len(text)
 
@@ -486,7 +520,8 @@ class Closing:
                 key = min(bits_of(known), key=lambda k: self._key_rank(at, k))
                 made, length = machine.member(following, key), len(encoded(following.shape.keys[key]))
             else:
-                made, length = (machine.member(following, others[0]) if others else None), 0
+                best = self._best_class(following) if others else None
+                made, length = (machine.member(following, best) if best is not None else None), 0
             if made is None:
                 return _INFINITE
             outcome = (True,) if made.goal.is_single else self._choice(made, None)

@@ -59,14 +59,16 @@ class OutsideBoxError(ValueError):
 
 def _boxed(text: str) -> int | Fraction:
     mantissa, _, exponent = text.lower().partition("e")
-    if sum(c.isdigit() for c in mantissa) > 64 or len(exponent) > 99 or abs(int(exponent or 0)) > 308:
+    size = exponent.lstrip("+-0")  # zeros before it are no matter
+    if sum(c.isdigit() for c in mantissa) > 64 or len(size) > 3 or int(size or 0) > 308:
         raise OutsideBoxError(f"{text[:40]} is outside the number box")
     return _number(text)
 
 
 def _number(text: str) -> int | Fraction:
     mantissa, _, exponent = text.lower().partition("e")
-    value = Fraction(mantissa) * Fraction(10) ** int(exponent or 0)
+    size = int(exponent.lstrip("+-0") or 0)  # Python refuses to read thousands of digits
+    value = Fraction(mantissa) * Fraction(10) ** (-size if exponent.startswith("-") else size)
     return value.numerator if value.denominator == 1 else value
 
 

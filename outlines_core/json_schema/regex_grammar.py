@@ -105,6 +105,7 @@ class Grammar(Steps):
         self._ends = {Kind.ATOM, Kind.BARE, Kind.QUANTIFIED, Kind.NUL}
         if not self._strict:
             self._ends |= {Kind.LOW, Kind.COMMA, Kind.ZEROS, Kind.HIGH}
+        self._n_names = 0
         self._is_whole: list[bool] = []
         self._begins: list[int] = []
         self._templates: dict[str, NDArray[np.int64]] = {}
@@ -133,6 +134,13 @@ class Grammar(Steps):
             row.flags.writeable = False
             self._rows[number] = row
         return row
+
+    def behind_item(self, number: int) -> tuple[int, int] | None:
+        """Behind an item of a set: the state that differs by "-" only, and the state behind "-"."""
+        state = self._states[number]
+        if not number or state[0] != Kind.SET or state[2] != "item":
+            return None
+        return self._number((Kind.SET, state[1], "between", 0)), self._after(state, "-")
 
     def accepts(self, number: int) -> bool:
         """May the regex end here?"""
@@ -203,9 +211,7 @@ class Grammar(Steps):
                 low, high, more = _CONTINUATIONS[state[2]]
                 row[low : high + 1] = self._number((Kind.TAIL, outer, more, state[3]) if more else state[3])
             case Kind.CHARACTER:
-                _, _, base, begun = state
-                for byte in range(0x80, 0xC0):
-                    row[byte] = self._within(base, begun + bytes((byte,)))
+                self._fill_character(state, row)
             case Kind.SET:
                 self._fill_set(state, row)
             case Kind.SET_ESCAPE:
@@ -270,12 +276,44 @@ class Grammar(Steps):
     def _fill_name(self, state: State, row: NDArray[np.int64]) -> None:
         _, outer, is_reference, name = state
         bytes_, leads = name_bytes(continued=bool(name))
+        self._spend_names(len(bytes_) + len(leads))
         first = self._add([(Kind.NAME, outer, is_reference, name + chr(byte)) for byte in bytes_])
         row[bytes_] = np.arange(first, first + len(bytes_))
         first = self._add([(Kind.CHARACTER, outer, state, bytes((byte,))) for byte in leads])
         row[leads] = np.arange(first, first + len(leads))
         for char in ">\\":
             row[ord(char)] = self._after(state, char)
+
+    def _fill_character(self, state: State, row: NDArray[np.int64]) -> None:
+        _, outer, base, begun = state
+        if base[0] == Kind.NAME:
+            self._spend_names(64)
+        if base[0] == Kind.NAME or base[2] == "dash":
+            for byte in range(0x80, 0xC0):
+                row[byte] = self._within(base, begun + bytes((byte,)))
+            return
+        low, high, more = _CONTINUATIONS[to_go(begun)]
+        first = (edges(begun) or (0, 0))[0]
+        if more:
+            following = [(Kind.CHARACTER, outer, base, begun + bytes((byte,))) for byte in range(low, high + 1)]
+        elif self._strict or first <= 0xFFFF:
+            following = [(Kind.SET, outer, "item", first + k) for k in range(64)]
+        else:
+            row[0x80:0xC0] = [self._number((Kind.SET, outer, "item", units(first + k)[1])) for k in range(64)]
+            return
+        number = self._add(following)
+        row[low : high + 1] = np.arange(number, number + len(following))
+
+    def _spend_names(self, n: int) -> None:
+        """Names get a share of all states: a mask at a name passes through ever so many, and others need some too."""
+        if self._n_names + n > self._max_states // 4:
+            raise LimitExceededError(
+                f"names of groups in regexes as values need more than {self._max_states // 4:,} automaton states "
+                "(a quarter of Limits.max_states)",
+                given=self._n_names + n,
+                limit=self._max_states // 4,
+            )
+        self._n_names += n
 
     def _fill_leads(self, base: State, row: NDArray[np.int64]) -> None:
         for byte in range(0xC2, 0xF5):
@@ -426,7 +464,7 @@ class Grammar(Steps):
         for spelled, name in found:
             after = self._after_name(outer, is_reference, name)
             if after is not None:
-                best.append(spelled + b">" + self._rest(self._outers[after[1]]))
+                best.append(spelled + b">" + self._rest(after))
         return min(best, key=n_chars)
 
     def _new_names(self, outer: Outer, is_reference: bool, text: str) -> Iterator[str]:

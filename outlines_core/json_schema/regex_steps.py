@@ -280,7 +280,8 @@ class Steps:
     def _name(self, state: State, char: str) -> State | None:
         _, outer, is_reference, text = state
         if char == ">":
-            return self._after_name(self._outers[outer], is_reference, text)
+            after = self._after_name(self._outers[outer], is_reference, text)
+            return None if after is None else (Kind.ATOM if is_reference else Kind.BARE, self._outer(after))
         if char == "\\":
             return Kind.NAME_ESCAPE, outer, is_reference, text, ""
         code = ord(char)
@@ -288,14 +289,13 @@ class Steps:
             return None
         return Kind.NAME, outer, is_reference, text + char
 
-    def _after_name(self, outer: Outer, is_reference: bool, name: str) -> State | None:
+    def _after_name(self, outer: Outer, is_reference: bool, name: str) -> Outer | None:
         if not name or (not is_reference and name in outer.names):
             return None
         if is_reference:
-            wanted = outer.wanted if name in outer.names else outer.wanted | {name}
-            return Kind.ATOM, self._outer(outer._replace(wanted=wanted))
+            return outer if name in outer.names else outer._replace(wanted=outer.wanted | {name})
         outer = self._captured(outer)
-        return self._inside(outer._replace(names=outer.names | {name}, wanted=outer.wanted - {name}))
+        return outer._replace(stack=outer.stack << 1 | 1, names=outer.names | {name}, wanted=outer.wanted - {name})
 
     def _name_escape(self, state: State, char: str) -> State | None:
         r"""``\u0061``, ``\u{61}``, ``\ud835\udc9c``, in both syntaxes."""

@@ -14,7 +14,8 @@ ECMAScript of 2025. Beyond ECMA-262 is its limit of 32,767 groups, here too for 
 is as in the specification and not as in V8: numbers of a quantifier are compared as they are, not cut off at 2**31.
 
 **Cost.** A row takes tens of microseconds, and most texts share their states. Within a set each character is a state of
-its own, and in the name of a group each text: there a mask for a large vocabulary takes seconds.
+its own, so a mask for a large vocabulary takes a second there. In the name of a group each text is one: names may take
+a quarter of all states, enough to follow thousands of texts, not for the mask of a large vocabulary.
 """
 
 from __future__ import annotations
@@ -99,8 +100,11 @@ class RegexSyntax:
             LimitExceededError: too many states.
         """
         row = self._rows.get(state)
+        if row is not None:
+            return row
+        key = self._keys[state]
+        row = self._row_behind_item(key)
         if row is None:
-            key = self._keys[state]
             keys = np.zeros(256, dtype=np.int64)
             for grammar, shift in zip(self._grammars, _SHIFTS, strict=True):
                 part = key >> shift & MAX_STATES
@@ -112,8 +116,23 @@ class RegexSyntax:
             if None in targets:
                 targets = list(map(self._number, keys.tolist()))
             row = np.array(targets, dtype=np.int32)
-            row.flags.writeable = False
-            self._rows[state] = row
+        row.flags.writeable = False
+        self._rows[state] = row
+        return row
+
+    def _row_behind_item(self, key: int) -> NDArray[np.int32] | None:
+        """The row of a state within a set, made from another one with which it shares nearly all."""
+        base = dash = key & 7
+        for grammar, shift in zip(self._grammars, _SHIFTS, strict=True):
+            part = key >> shift & MAX_STATES
+            if part:
+                found = grammar.behind_item(part)
+                if found is None:
+                    return None
+                base |= found[0] << shift
+                dash |= found[1] << shift
+        row = self.row(self._number(base)).copy()
+        row[ord("-")] = self._number(dash & ~7 | 1)
         return row
 
     def accepts(self, state: int) -> bool:
