@@ -355,7 +355,7 @@ class Closing:
     def _key(self, c: int, i: int, sid: int) -> bytes:
         """A rest of a key that is none of the known ones: of the class that helps most to close the object."""
         _, frame, recognizer = self._core.info[i][:3]
-        wanted = self._best_class(self._wanted(frame, sid))
+        wanted = None if recognizer is None else self._best_class(self._wanted(frame, sid))
         if wanted is not None:
             rest = self._search(c, recognizer, lambda bits: all(bits >> k & 1 == v for k, v in enumerate(wanted)))
             if rest is not None:

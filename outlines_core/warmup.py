@@ -104,7 +104,8 @@ def _json_texts() -> None:
     tokens = {bytes([b]): [b] for b in range(256)} | {b'", "': [257], b"12": [258], b"ab": [259]}
     vocabulary = Vocabulary(256, tokens)
     mask = allocate_bitmask(1, vocabulary)[0]
-    for schema, text in ((True, "[" * 80), (_SCHEMA, _TEXT)):
+    known_keys = {"properties": {"ab": {"type": "integer"}, "abc": {}}}
+    for schema, text in ((True, "[" * 80), (_SCHEMA, _TEXT), (known_keys, '{"ab": 1, "abx": 2}')):
         automaton = compile_json_schema(schema, vocabulary)
         state = automaton.initial_state
         for byte in text.encode():

@@ -297,7 +297,7 @@ class SchemaMaker:
         if self.maybe(0.35):
             out["pattern"] = rng.choice(PATTERNS)
         if self.maybe(0.15):
-            out["format"] = rng.choice([*(name for name in sorted(FORMATS) if name != "regex"), "unknown"])
+            out["format"] = rng.choice([*sorted(FORMATS), "unknown"])
         low = rng.choice([0, 1, 1, 2, 3, 8])
         if self.maybe(0.3):
             out["minLength"] = low if self.maybe(0.9) or self.draft == 4 else float(low)

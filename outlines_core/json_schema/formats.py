@@ -40,7 +40,7 @@ from outlines_core.regex.ast import Empty, Literal, Node, Repeat
 from outlines_core.regex.build import alternation, concat
 from outlines_core.regex.parser import parse
 
-__all__ = ["FORMATS", "LAZY_FORMATS", "REFUSED", "format_automaton", "format_parts"]
+__all__ = ["FORMATS", "LAZY_FORMATS", "format_automaton", "format_parts"]
 
 
 @cache
@@ -268,8 +268,6 @@ FORMATS: Final = frozenset((*_RULES, *_NO_PARTS))
 """All names that a draft from 4 to 2020-12 defines."""
 LAZY_FORMATS: Final = frozenset(_NO_PARTS)
 """Those that `format_automaton` knows, and `format_parts` does not."""
-REFUSED: Final[frozenset[str]] = frozenset()
-"""Those that nothing here can tell."""
 
 
 @cache

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from outlines_core.errors import ConstraintSyntaxError, LimitExceededError, UnsupportedFeatureError
 from outlines_core.json_schema.dialects import FORMATS, Dialect
-from outlines_core.json_schema.formats import REFUSED
 from outlines_core.json_schema.nodes import (
     ARRAY,
     BOOLEAN,
@@ -179,11 +178,7 @@ def _pattern(reader: Reader, node: SchemaNode, value: Any) -> None:
 def _format(reader: Reader, node: SchemaNode, value: Any) -> None:
     if not isinstance(value, str):
         raise reader.fault(node, "format", f'"format" must be a string, not {describe(value)}')
-    if value in REFUSED:
-        place = f"{node.pointer}/format"
-        message = f'the format "{value}" is no regular language and cannot be enforced (at {shown(place)})'
-        reader.refuse(UnsupportedFeatureError(message, feature=f"format: {value}", path=place))
-    elif value in FORMATS:
+    if value in FORMATS:
         node.format = value
 
 

@@ -156,7 +156,7 @@ class TestSchema:
             ('{"$ref": "#/$defs/x"}', "(at #/$ref)"),
             ('{"type": "object", }', "malformed JSON"),
             ('{"type": "integer", "minimum": 5, "maximum": 4}', "no JSON value satisfies"),
-            ('{"format": "regex"}', "(at #/format)"),
+            ('{"$ref": "#"}', "refers to itself"),
             ('{"type": "string", "minLength": 5000}', "--max-new-tokens 40 is too few"),
             ("no/such/file.json", "No such file"),
             ("no_such_module:Name", "there is no module no_such_module"),
