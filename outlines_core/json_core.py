@@ -14,14 +14,15 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from outlines_core.errors import LimitExceededError, UnsatisfiableError
+from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
 from outlines_core.json_closing import Closing
-from outlines_core.json_masks import LexemeMasks, Whitespace
+from outlines_core.json_masks import SPELLED_WITH, LexemeMasks, Whitespace
 from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.machine import Machine, ObjectFrame
 from outlines_core.json_schema.nodes import SchemaNode
 from outlines_core.json_schema.places_of import refuse_unique_items, unsatisfiable_place
+from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.splits import canonical
 from outlines_core.json_tables import JsonTables, encoded, enlarged
 from outlines_core.kernels import json as kernel
@@ -88,6 +89,7 @@ class JsonCore(JsonTables):
         with self.lock:
             goal = self.machine.root
             if not deeply(lambda: self.machine.is_alive(goal)):
+                self._refuse_vocabulary(root, in_order)
                 place = unsatisfiable_place(self.machine.lowering, self.machine.sat, root)
                 where = f": nothing satisfies #{place}" if place else ""
                 raise UnsatisfiableError(f"no JSON value satisfies {label}{where}", path=place)
@@ -95,6 +97,24 @@ class JsonCore(JsonTables):
                 refuse_unique_items(self.machine.lowering, self.machine.sat, root)
             start = np.array([self.value_struct(goal), 0, 0, kernel.WS + 1, 0], dtype=np.int64)
             self.start = self._intern(start, _NO_RECORDS)
+
+    def _refuse_vocabulary(self, root: SchemaNode, in_order: bool) -> None:
+        """Raise IncompatibleVocabularyError if the schema has values, and only bytes are missing."""
+        usable, lexemes = self.shared.usable, self.shared.lexemes
+
+        def has_values(usable: Usable) -> bool:
+            machine = Machine(root, lexemes, in_order=in_order, usable=usable)
+            return deeply(lambda: machine.is_alive(machine.root))
+
+        if usable == Usable() or not has_values(Usable()):
+            return
+        kinds: dict[str, bytes] = {**SPELLED_WITH, "literals": b"nulltruefalse"}
+        helpful = [kind for kind in kinds if has_values(usable._replace(**{kind: getattr(Usable(), kind)}))]
+        missing = self.shared.missing(b"".join(kinds[kind] for kind in helpful or kinds))
+        raise IncompatibleVocabularyError(
+            f"no value of {self.label} can be spelled with the vocabulary: it has no tokens for {missing!r}",
+            missing_bytes=missing,
+        )
 
     # -- states -----------------------------------------------------------------------------------------------------
 

@@ -29,8 +29,15 @@ from outlines_core.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from outlines_core.json_tables import JsonTables
 
-__all__ = ["LexemeMasks", "Whitespace"]
+__all__ = ["SPELLED_WITH", "LexemeMasks", "Whitespace"]
 
+SPELLED_WITH: Final = {
+    "numbers": b"0123456789-.e",  # "E" and "+" can always be done without
+    "strings": b'"',
+    "arrays": b"[,]",
+    "objects": b'{":,}',
+}
+"""Bytes without which a kind of value is not used at all."""
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
 
 
@@ -103,15 +110,9 @@ class LexemeMasks:
         if ensure_ascii:
             self.in_string[0x80:] = False
         alphabet = None if self.in_string[0x5C] else self.in_string
-        single = self.single
-        literals = sum(bit for word, bit in ((b"null", 1), (b"false", 2), (b"true", 4)) if single[[*word]].all())
-        self.usable = Usable(
-            literals,
-            numbers=bool(single[[*b"0123456789-.e"]].all()),  # "E" and "+" can always be done without
-            strings=bool(single[0x22]),
-            arrays=bool(single[[*b"[,]"]].all()),
-            objects=bool(single[[*b'{":,}']].all()),
-        )
+        literals = sum(bit for word, bit in ((b"null", 1), (b"false", 2), (b"true", 4)) if not self.missing(word))
+        kinds = {kind: not self.missing(needed) for kind, needed in SPELLED_WITH.items()}
+        self.usable = Usable(literals, **kinds)
         self.lexemes = Lexemes(limits, alphabet)
         self.arena = Arena()
         self.lock = threading.RLock()
@@ -120,6 +121,10 @@ class LexemeMasks:
         self._lengths: NDArray[np.int32] | None = None
         self._limited: dict[int, NDArray[np.uint32]] = {}
         self._nbytes = 0
+
+    def missing(self, needed: bytes) -> bytes:
+        """Those of the bytes that no token spells by itself."""
+        return bytes(byte for byte in sorted(set(needed)) if not self.single[byte])
 
     @property
     def nbytes(self) -> int:
