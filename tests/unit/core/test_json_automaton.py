@@ -207,9 +207,8 @@ def test_what_cannot_be_enforced_is_listed_refused_or_left_out(vocabulary: oc.Vo
 
 def test_few_unique_items_are_counted(vocabulary: oc.Vocabulary) -> None:
     boolean = {"type": "array", "items": {"type": "boolean"}, "maxItems": 1}
-    automaton = oc.compile_json_schema(
-        {"uniqueItems": True, "minItems": 3, "items": boolean, "type": "array"}, vocabulary
-    )
+    few = {"uniqueItems": True, "minItems": 3, "items": boolean, "type": "array"}
+    automaton = oc.compile_json_schema(few, vocabulary)
     assert accepts(automaton, "[[],[true],[false]]")
     assert not accepts(automaton, "[[],[true],[true]]")
     with pytest.raises(oc.UnsatisfiableError):
