@@ -57,6 +57,9 @@ def _applied(starts: list[_Applied]) -> list[_Applied]:
         if isinstance(schema, bool) or id(schema) in seen:
             continue
         seen.add(id(schema))
+        if "$ref" in schema and "/draft-0" in validator.META_SCHEMA.get("$schema", ""):
+            todo.append(target(validator, "$ref"))  # up to draft 7 it hides what stands beside it
+            continue
         every.append(_Applied(validator, certain))
         references = [k for k in ("$ref", "$dynamicRef", "$recursiveRef") if k in schema and k in validator.VALIDATORS]
         surely = [target(validator, k) for k in references]
