@@ -608,7 +608,7 @@ class JsonCore(JsonTables):
         key = int(mask_hash(words))
         known = self._dense.get(key)
         mine = words.view(np.int32)
-        if known is None or not np.array_equal(known, mine):
+        if known is None or known.tobytes() != mine.tobytes():
             known = self._dense[key] = mine
             self._mask_bytes += mine.nbytes
         return known
