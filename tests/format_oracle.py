@@ -109,10 +109,17 @@ def _idn_hostname(text: str) -> bool | None:
     return None if right_to_left and "." in text else True  # the rule about whole names is not in the library
 
 
+def _is_address_literal(text: str) -> bool:
+    """RFC 5321's IPv4-address-literal: up to three digits each, so zeros may come first."""
+    return re.fullmatch(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", text) is not None and all(
+        int(number) <= 255 for number in text.split(".")
+    )
+
+
 def _mail_domain(text: str, *, international: bool) -> bool | None:
     if text.startswith("["):
         inside = text[1:-1]
-        if _IPV4.fullmatch(inside) or (inside[:5].upper() == "IPV6:" and _ipv6(inside[5:])):
+        if _is_address_literal(inside) or (inside[:5].upper() == "IPV6:" and _ipv6(inside[5:])):
             return True
         return (
             None if text.endswith("]") and text.isascii() and ":" in inside and inside[:5].upper() != "IPV6:" else False

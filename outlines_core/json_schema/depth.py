@@ -7,6 +7,7 @@ found out until then is remembered, and nothing of it is lost.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import threading
 from collections.abc import Callable
@@ -50,10 +51,12 @@ def deeply(question: Callable[[], T]) -> T:
             sys.setrecursionlimit(max(limit, _DEPTH))
             thread = threading.Thread(target=ask, name="deep-schema")
             thread.start()
-            thread.join()
+            interrupted = _wait(thread)
         finally:
             sys.setrecursionlimit(limit)
             threading.stack_size(size)
+    if interrupted is not None:
+        raise interrupted
     if error:
         problem: Any = error[0]
         if isinstance(problem, RecursionError):
@@ -62,3 +65,19 @@ def deeply(question: Callable[[], T]) -> T:
             ) from None
         raise problem
     return answer[0]
+
+
+def _wait(thread: threading.Thread) -> BaseException | None:
+    """Wait to the end, whatever comes: with the limit of other threads, the deep one would bring the process down.
+
+    An exception that comes meanwhile (Ctrl-C) is raised in the thread, and returned.
+    """
+    interrupted: BaseException | None = None
+    while thread.is_alive():
+        try:
+            thread.join()
+        except BaseException as signal:  # noqa: BLE001 -- the caller raises it
+            interrupted = signal
+            if thread.ident is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(type(signal)))
+    return interrupted

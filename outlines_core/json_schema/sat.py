@@ -65,6 +65,7 @@ class Satisfiability:
         self._asking: set[Hashable] = set()
         self.assumed = False
         self._shapes: dict[tuple[int, ...], ObjectShape] = {}
+        self._listing: set[tuple[Formula, Formula]] = set()
         self._local: dict[tuple[int, Formula], Formula] = {}
         self._all_usable = usable == Usable()
 
@@ -155,7 +156,10 @@ class Satisfiability:
         if not others:
             return self._enough_items(items, low)
         if len(others) == 1 and others[0][0][0] in ("U", "U?"):
-            return self._unique(items, low, high, others[0][0][1], others[0][1])
+            (kind, seen), positive = others[0]
+            if positive:
+                return self._unique(items, low, seen)
+            return self._repeats(items, low, high, seen, pending=kind == "U?")
         if any(p[0] in ("U", "U?") for p, _ in others):
             return self._unique_and_more(cube, others)
         if low and all(p[0] == "K" and positive and p[2] == 0 for p, positive in others):
@@ -334,21 +338,32 @@ class Satisfiability:
 
     # -- unique items -----------------------------------------------------------------------------------------------
 
-    def _unique(
-        self, items: list[tuple[tuple[Sub, ...], Sub]], low: int, high: int | None, seen: Any, positive: bool
+    def _repeats(
+        self, items: list[tuple[tuple[Sub, ...], Sub]], low: int, high: int | None, seen: Any, *, pending: bool
     ) -> bool:
+        """Can some item equal another one, or one of those seen?  `pending`: so far one more was, of unknown value."""
+        n = max((len(first) for first, _ in items), default=0)
+        room = n + 2 if high is None else min(high, n + 2)
+        for j in range(room):
+            if not self._reachable(items, j, low):
+                break
+            if pending and self._at(items, j) == TRUE_SUB:
+                return True
+            if seen and self._item(items, j, [(self.one_of(seen), True)]):
+                return True
+            if any(self.both([self._at(items, i), self._at(items, j)]) for i in range(j)):
+                return True
+        if pending and room and self._reachable(items, 0, low):
+            raise UnsupportedFeatureError(
+                "uniqueItems under a negation, with constraints on few items, cannot be enforced",
+                feature="uniqueItems under not",
+            )
+        return False
+
+    def _unique(self, items: list[tuple[tuple[Sub, ...], Sub]], low: int, seen: Any) -> bool:
+        """Can all items differ from each other and from those seen?"""
         excluded = [(self.one_of(seen), False)] if seen else []
         n = max((len(first) for first, _ in items), default=0)
-        if not positive:
-            room = n + 2 if high is None else min(high, n + 2)
-            for j in range(room):
-                if seen and self._item(items, j, [(self.one_of(seen), True)]) and self._reachable(items, j, low):
-                    return True
-                for i in range(j):
-                    both = [self._at(items, i), self._at(items, j)]
-                    if self.both(both) and self._reachable(items, j, low):
-                        return True
-            return False
         if low <= 1:
             return low == 0 or self._item(items, 0, excluded)
         values = [self._values_at(items, i, seen, low) for i in range(min(low, n))]
@@ -375,7 +390,7 @@ class Satisfiability:
         candidates: set[Any] = set()
         for i in range(min(low, n + 1)):
             candidates.update(self._values_at(items, i, seen, low + 1) or ())
-        return frozenset(v for v in candidates if not self._unique(items, low, None, seen | {v}, True))
+        return frozenset(v for v in candidates if not self._unique(items, low, seen | {v}))
 
     def _reachable(self, items: list[tuple[tuple[Sub, ...], Sub]], j: int, low: int) -> bool:
         return self._enough_items(items, max(j + 1, low))
@@ -409,6 +424,17 @@ class Satisfiability:
             found += self.lexemes.some_strings(self.formulas, strings, n)
         if len(found) < n and numbers != FALSE:
             found += [canonical(v) for v in self.lexemes.some_numbers(self.formulas, numbers, n)]
+        if len(found) < n and (arrays, objects) in self._listing:
+            raise _uncountable("arrays" if arrays != FALSE else "objects")
+        self._listing.add((arrays, objects))
+        try:
+            found += self._containers(arrays, objects, n - len(found))
+        finally:
+            self._listing.discard((arrays, objects))
+        return found[:n]
+
+    def _containers(self, arrays: Formula, objects: Formula, n: int) -> list[Any]:
+        found: list[Any] = []
         if len(found) < n and arrays != FALSE and self.arrays(arrays):
             found += [("many", i) for i in range(n)] if self._many_arrays(arrays, n) else self._list_arrays(arrays, n)
         if len(found) < n and objects != FALSE and self.objects(objects):
