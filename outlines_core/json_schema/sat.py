@@ -65,7 +65,7 @@ class Satisfiability:
         self._asking: set[Hashable] = set()
         self.assumed = False
         self._shapes: dict[tuple[int, ...], ObjectShape] = {}
-        self._listing: set[tuple[Formula, Formula]] = set()
+        self._listing: set[tuple[Formula, Formula, int]] = set()
         self._local: dict[tuple[int, Formula], Formula] = {}
         self._all_usable = usable == Usable()
 
@@ -424,13 +424,16 @@ class Satisfiability:
             found += self.lexemes.some_strings(self.formulas, strings, n)
         if len(found) < n and numbers != FALSE:
             found += [canonical(v) for v in self.lexemes.some_numbers(self.formulas, numbers, n)]
-        if len(found) < n and (arrays, objects) in self._listing:
+        if len(found) >= n or arrays == objects == FALSE:
+            return found[:n]
+        question = (arrays, objects, n)
+        if question in self._listing:
             raise _uncountable("arrays" if arrays != FALSE else "objects")
-        self._listing.add((arrays, objects))
+        self._listing.add(question)
         try:
             found += self._containers(arrays, objects, n - len(found))
         finally:
-            self._listing.discard((arrays, objects))
+            self._listing.discard(question)
         return found[:n]
 
     def _containers(self, arrays: Formula, objects: Formula, n: int) -> list[Any]:
@@ -444,9 +447,31 @@ class Satisfiability:
         return found[:n]
 
     def _list_arrays(self, f: Formula, n: int) -> list[Any]:
-        """Up to `n` different arrays, all that there are if they are fewer."""
+        """Up to `n` different arrays, all that there are if they are fewer.
+
+        Few values for the items make many arrays, so they are asked for in growing numbers: items may be arrays again.
+        """
+        formulas = self.formulas
+        unique = [p for p in formulas.conjuncts(f) if formulas.is_atom(p) and formulas.payload(p)[0] == "U"]
+        seen = frozenset[Any]().union(*(formulas.payload(p)[1] for p in unique)) if unique else None
+        f = formulas.all([p for p in formulas.conjuncts(f) if p not in unique])
+        width = 1
+        while True:
+            found, is_complete = self._arrays_over(f, n, width, seen)
+            if len(found) >= n or is_complete:
+                return found
+            if width >= n - 1:
+                raise _uncountable("arrays")
+            width = min(2 * width, n - 1)
+
+    def _arrays_over(self, f: Formula, n: int, width: int, seen: frozenset[Any] | None) -> tuple[list[Any], bool]:
+        """Up to `n` arrays of items for which at most `width` values are tried; are they all?
+
+        `seen`: unless it is None, items must differ from each other and from these.
+        """
         formulas = self.formulas
         found: dict[Any, None] = {}
+        is_complete = True
         open_: list[tuple[Formula, tuple[Any, ...]]] = [(f, ())]
         for steps, (g, items) in enumerate(open_):
             if self.array_ends(g):
@@ -454,18 +479,23 @@ class Satisfiability:
             if len(found) >= n:
                 break
             if steps > _MAX_LISTED:
-                raise _uncountable("arrays")
+                return list(found), False
             for child, rest in self._steps(g):
-                for value in self.some_values(child, n):
+                values = self.some_values(child, width)
+                is_complete = is_complete and len(values) < width
+                for value in values:
                     if value[:1] == ("many",):
-                        raise _uncountable("arrays")
+                        is_complete = False
+                        continue
+                    if seen is not None and (value in seen or value in items):
+                        continue
 
                     def differ(atom: int) -> Formula:
                         payload = formulas.payload(atom)
                         return formulas.atom(("U", payload[1] | {value})) if payload[0] == "U?" else atom  # noqa: B023
 
                     open_.append((formulas.substitute(rest, differ, {}), (*items, value)))
-        return list(found)
+        return list(found), is_complete
 
     def _list_objects(self, f: Formula, n: int) -> list[Any]:
         """Up to `n` different objects, all that there are if they are fewer."""
@@ -662,7 +692,7 @@ class Satisfiability:
             return False
         return any(
             self._counts(member, required, extra, missing, low, high)
-            for extra in self._witnesses(member, required, violated)
+            for extra in self._witnesses(member, required, violated, missing, high)
         )
 
     def _object_with(
@@ -690,9 +720,12 @@ class Satisfiability:
         )
 
     def _witnesses(
-        self, member: _Members, required: int, violated: list[tuple[str, Any]]
+        self, member: _Members, required: int, violated: list[tuple[str, Any]], missing: list[int], high: int | None
     ) -> Iterator[tuple[tuple[Key, tuple[tuple[str, Any], ...]], ...]]:
-        """Ways to violate all that must be violated: members (key, what it violates), required ones included."""
+        """Ways to violate all that must be violated: members (key, what it violates), required ones included.
+
+        At most `high` members, and not all keys of any set in `missing`.
+        """
         if not violated:
             yield ()
             return
@@ -722,8 +755,22 @@ class Satisfiability:
                     if member.fits(entry[0], tuple(entry[1])):
                         yield from choose(k + 1, chosen)
                     entry[1].pop()
+            known = required
+            others = 0
+            for entry in chosen:
+                if isinstance(entry[0], int):
+                    known |= 1 << entry[0]
+                else:
+                    others += 1
+            is_full = high is not None and known.bit_count() + others >= high
             taken = {entry[0] for entry in chosen if isinstance(entry[0], int)}
             for key in mine:
+                if isinstance(key, int):
+                    with_it = known | 1 << key
+                    if (is_full and with_it != known) or any(not keys & ~with_it for keys in missing):
+                        continue
+                elif is_full:
+                    continue
                 if key not in taken:
                     chosen.append((key, [what]))
                     yield from choose(k + 1, chosen)
