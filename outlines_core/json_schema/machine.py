@@ -274,7 +274,7 @@ class Machine:
         ``rest_fits(f)`` says whether the rest of the container can fulfil a formula.
         """
         lowering = self.lowering
-        options = self._options(self.combined(formulas, cubes), subs, rest_fits)
+        options = self._options(self.sat.known_required(self.combined(formulas, cubes)), subs, rest_fits)
         if not options:
             return None
         ts = sorted({a for f in formulas for a in self.formulas.atoms(f) if a in subs})
@@ -553,9 +553,10 @@ class Machine:
             return self._branches[goal]
         self._branches[goal] = None
         found: list[_Plain] = []
-        if self.formulas.most_cubes(goal) > _MAX_BRANCHES:
+        settled = self.sat.known_required(goal)
+        if self.formulas.most_cubes(settled) > _MAX_BRANCHES:
             return None
-        for cube in self.formulas.cubes(goal):
+        for cube in self.formulas.cubes(settled):
             plain = self._plain_cube(cube)
             if plain is None or len(found) >= _MAX_BRANCHES:
                 return None

@@ -65,6 +65,7 @@ class Satisfiability:
         self._asking: set[Hashable] = set()
         self.assumed = False
         self._shapes: dict[tuple[int, ...], ObjectShape] = {}
+        self._settled_formulas: dict[Formula, Formula] = {}
         self._listing: set[tuple[Formula, Formula, int]] = set()
         self._local: dict[tuple[int, Formula], Formula] = {}
         self._all_usable = usable == Usable()
@@ -650,11 +651,35 @@ class Satisfiability:
 
         return self._ask(("o", f), answer)
 
+    def known_required(self, f: Formula) -> Formula:
+        """`f` (over localised atoms) with what its own conjunction settles: a key that must come is one that comes."""
+        formulas = self.formulas
+        known = self._settled_formulas.get(f)
+        if known is None:
+            parts = formulas.conjuncts(f)
+            required = 0
+            mine = set()
+            for part in parts:
+                if formulas.is_atom(part) and formulas.payload(part)[0] == "r":
+                    required |= formulas.payload(part)[1]
+                    mine.add(part)
+            known = f
+            if required and len(mine) < len(parts):
+
+                def replace(atom: int) -> Formula:
+                    p = formulas.payload(atom)
+                    return TRUE if p[0] == "r" and not p[1] & ~required else atom
+
+                memo: dict[int, Formula] = {}
+                known = formulas.all(p if p in mine else formulas.substitute(p, replace, memo) for p in parts)
+            self._settled_formulas[f] = known
+        return known
+
     def rest_of_object(self, shape: ObjectShape, f: Formula, blocked: int, seen: frozenset[str | None]) -> bool:
         """Can an object be completed of which `f` is left to fulfil, without the `blocked` and the `seen` keys?"""
         if f in (TRUE, FALSE):
             return f == TRUE
-        return any(self.object_cube(shape, cube, blocked, seen) for cube in self.formulas.cubes(f))
+        return any(self.object_cube(shape, cube, blocked, seen) for cube in self.formulas.cubes(self.known_required(f)))
 
     def object_cube(self, shape: ObjectShape, cube: Cube, blocked: int, seen: frozenset[str | None]) -> bool:
         key = ("oc", id(shape), frozenset(cube.items()), blocked, seen)
