@@ -48,7 +48,7 @@ __all__ = [
 
 _ASSERTIONS: Final = ("^", "$", "(?", "+", r"\b", r"\B", r"\A", r"\Z", r"\z")
 _CACHE_BYTES: Final = 512 * 2**20
-_GROWN_BYTES: Final = 2**19  # what an automaton that has just been made will grow to
+_GROWN_BYTES: Final = 2**20  # what an automaton that has just been made will grow to
 _cores: LruCache[RegexCore] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
 # Many Python objects each: they weigh on the garbage collector, and a schema is compiled again in a millisecond.
 _json_cores: LruCache[JsonCore] = LruCache(_CACHE_BYTES // 8, lambda core: max(core.nbytes, _GROWN_BYTES))

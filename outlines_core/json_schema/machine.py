@@ -29,6 +29,7 @@ from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
 from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split
 
 _MAX_BRANCHES: Final = 256
+_NOTHING_SETTLED: Final[dict[int, bool]] = {}
 _MAX_CUBES: Final = 24
 _MAX_OPTIONS: Final = 4000
 
@@ -85,7 +86,7 @@ class Return:
     def __init__(self, number: int, goal: Goal, formulas: tuple[Formula, ...], cubes: Cubes) -> None:
         self.id, self.goal, self.formulas, self.cubes = number, goal, formulas, cubes
         self.ts: tuple[int, ...] = ()
-        self.settled: dict[int, bool] | None = {}
+        self.settled: dict[int, bool] | None = _NOTHING_SETTLED
         self.shape: ObjectShape | None = None
         self.blocked = 0
         self.seen: Seen = NOBODY
