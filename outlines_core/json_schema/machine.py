@@ -536,6 +536,9 @@ class Machine:
             self.n_frames += 1
             if cubes == ONLY and len(formulas) == 1:
                 frame.branches = self._plain_branches(goal)
+                if frame.branches is not None and len(frame.branches) > 1 and not sound:
+                    fits = self.sat.rest_of_object
+                    frame.branches = [b for b in frame.branches if fits(shape, b.formula, blocked, seen)]
             outcome = tuple(self.formulas.holds(f, self._object_ends) for f in formulas)
             if self._good(cubes, outcome):
                 frame.closing = outcome

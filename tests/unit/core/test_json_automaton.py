@@ -281,3 +281,18 @@ def test_large_schemas_are_quick_to_compile(vocabulary: oc.Vocabulary) -> None:
         ({"type": "array", "maxItems": 10_000, "items": {"type": "integer"}}, "[1,2,3]"),
     ):
         assert accepts(oc.compile_json_schema(schema, vocabulary), text)
+
+
+def test_alternatives_that_cannot_be_fulfilled_allow_nothing(vocabulary: oc.Vocabulary) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {}, "x": {"type": "integer"}},
+        "required": ["x"],
+        "additionalProperties": False,
+        "dependentRequired": {"a": ["c"]},
+    }
+    for order in ("schema", "any"):
+        automaton = oc.compile_json_schema(schema, vocabulary, property_order=order)
+        assert accepts(automaton, '{"x":1}')
+        n, _ = automaton.accept_tokens(automaton.initial_state, list(b'{"a'))
+        assert n == 2
