@@ -154,6 +154,9 @@ class Satisfiability:
                 others.append((p, positive))
         if high is not None and low > high:
             return False
+        if high is not None and high < 2:  # one item is unique
+            others = [(p, positive) for p, positive in others if not (positive and p == ("U", frozenset()))]
+            cube = {a: v for a, v in cube.items() if not (v and payload(a) == ("U", frozenset()))}
         if not others:
             return self._enough_items(items, low)
         if len(others) == 1 and others[0][0][0] in ("U", "U?"):
