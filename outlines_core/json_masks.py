@@ -115,6 +115,8 @@ class LexemeMasks:
         self.usable = Usable(literals, **kinds)
         self.lexemes = Lexemes(limits, alphabet)
         self.arena = Arena()
+        self._words_below = np.zeros(self.trie.info.shape[0], dtype=np.uint8)
+        kernel.words_below(self.trie.packed, self._words_below)
         self.lock = threading.RLock()
         self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
         self._inside: dict[int, tuple[NDArray[np.uint32], NDArray[np.int64]]] = {}
@@ -179,7 +181,9 @@ class LexemeMasks:
         core.mem[kernel.M_N_EXITS] = 0
         node = 0
         while True:
-            status = kernel.walk_inside(core.mem, core.rows, self.trie.packed, kind, path, node, words, lengths, exits)
+            status = kernel.walk_inside(
+                core.mem, core.rows, self.trie.packed, self._words_below, kind, path, node, words, lengths, exits
+            )
             if status == kernel.LIVE:
                 break
             node = int(core.mem[kernel.M_NODE])

@@ -103,10 +103,10 @@ class JsonTables:
         consts[kernel.WS :, :4] = np.where(table[:, :4] != 0, table[:, :4] + kernel.WS, 0)
         consts[kernel.WS :, 4] = table[:, 4]
         regions: dict[str, NDArray[np.int64]] = {
-            "inst": np.full((64, kernel.INST), -1, dtype=np.int64),
-            "nodes": np.zeros((256, 6), dtype=np.int64),
+            "inst": np.full((128, kernel.INST), -1, dtype=np.int64),
+            "nodes": np.zeros((512, 6), dtype=np.int64),
             "bits": np.zeros((64, 1), dtype=np.int64),
-            "hash": np.full((256, 2), -1, dtype=np.int64),
+            "hash": np.full((1024, 2), -1, dtype=np.int64),
             "stack": np.zeros((64, 2), dtype=np.int64),
             "consts": consts,
         }
@@ -157,7 +157,10 @@ class JsonTables:
         mem = self.mem
         kind, a, b = int(mem[kernel.M_KIND]), int(mem[kernel.M_A]), int(mem[kernel.M_B])
         try:
-            self._fill(kind, a, b)
+            try:
+                self._fill(kind, a, b)
+            except RecursionError:
+                deeply(lambda: self._fill(kind, a, b))
         except UnsupportedFeatureError as error:
             raise placed(error, self._place_of(kind, a)) from None
         self.machine.check_size(self.limits.max_states)
@@ -166,11 +169,11 @@ class JsonTables:
         if kind == kernel.HOLE_ROW:
             self.shared.arena.fill(a)
         elif kind == kernel.HOLE_STRUCT:
-            deeply(lambda: self._fill_struct(a))
+            self._fill_struct(a)
         elif kind == kernel.HOLE_END:
-            self._put(kernel.EDGE_END, a, b, deeply(lambda: self._end_of_lexeme(a, b)))
+            self._put(kernel.EDGE_END, a, b, self._end_of_lexeme(a, b))
         elif kind == kernel.HOLE_RETURN:
-            value = deeply(lambda: self._after_generic(a, b & ~_GENERIC) if b & _GENERIC else self._after(a, b))
+            value = self._after_generic(a, b & ~_GENERIC) if b & _GENERIC else self._after(a, b)
             self._put(kernel.EDGE_RETURN, a, b, value)
         else:
             self._build_trie(a)

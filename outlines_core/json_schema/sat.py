@@ -251,32 +251,24 @@ class Satisfiability:
     def _search_distinct(self, cube: Cube) -> bool:
         """Depth first over arrays of values that differ, listed one by one."""
         formulas = self.formulas
-        start = formulas.all([a if positive else -a for a, positive in cube.items()])
-        visited, stack, complete = {start}, [start], True
-        while stack:
-            f = stack.pop()
+        unique = [a for a in cube if formulas.payload(a)[0] == "U"]
+        before = frozenset[Any]().union(*(formulas.payload(a)[1] for a in unique))
+        start = formulas.all([a if positive else -a for a, positive in cube.items() if a not in unique])
+        open_, visited, complete = [(start, before)], {(start, before)}, True
+        while open_ and len(visited) <= _MAX_STEPS:
+            f, seen = open_.pop()
             if self.array_ends(f):
                 return True
             for child, rest in self._steps(f):
-                values = self.some_values(child, _FEW)
-                complete = complete and len(values) < _FEW
+                values = self.some_values(child, _FEW + len(seen))
+                complete = complete and len(values) < _FEW + len(seen)
                 for value in values:
                     if value[:1] == ("many",):
                         complete = False
-                        continue
-
-                    def differ(atom: int) -> Formula:
-                        payload = formulas.payload(atom)
-                        return formulas.atom(("U", payload[1] | {value})) if payload[0] == "U?" else atom  # noqa: B023
-
-                    left = formulas.substitute(rest, differ, {})
-                    if left not in visited:
-                        visited.add(left)
-                        stack.append(left)
-            if len(visited) > _MAX_STEPS:
-                complete = False
-                break
-        if complete:
+                    elif value not in seen and (rest, seen | {value}) not in visited:
+                        visited.add((rest, seen | {value}))
+                        open_.append((rest, seen | {value}))
+        if complete and not open_:
             return False
         raise UnsupportedFeatureError(
             "uniqueItems together with contains or not cannot be enforced here",

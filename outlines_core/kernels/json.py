@@ -72,6 +72,7 @@ __all__ = [
     "walk_exits",
     "walk_groups",
     "walk_inside",
+    "words_below",
 ]
 
 STRUCT, STRING, PLAIN = 0, 1, 2
@@ -742,9 +743,35 @@ def fewest_tokens(vocabulary, text, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
+def words_below(vocabulary, out_flags):  # type: ignore[no-untyped-def]
+    """out_flags[node] = 1 if nothing but ASCII letters and digits comes below a trie node, of which there are some."""
+    info, end, _ = vocabulary
+    for node in range(info.shape[0] - 1, -1, -1):
+        flag = end[node] - node > 2
+        child = np.int64(node) + 1
+        while child < end[node]:
+            b = np.int64(info[child]) & 255
+            if not (48 <= b <= 57 or 65 <= b <= 90 or 97 <= b <= 122):
+                flag = False
+                break
+            child += 1
+        out_flags[node] = flag
+
+
+@njit(cache=True, nogil=True)
+def _keeps_words(rows, c):  # type: ignore[no-untyped-def]
+    """Do ASCII letters and digits lead from row `c` (filled) back to it?"""
+    for b in range(48, 123):
+        if rows[c, b] != c and (b <= 57 or 65 <= b <= 90 or b >= 97):
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
     """Tokens that stay inside a lexeme of which nothing but its content state counts, and the nodes where it ends.
 
+    words     (n_nodes,) uint8, from `words_below`
     kind      STRING or PLAIN
     path      (max_depth + 2, 5) int64: instance 0, c, escape state (without a count), characters read, last 8 bytes
     out_mask  (n_words + 1,) uint32; bits are added
@@ -757,6 +784,7 @@ def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exit
     n_nodes = info.shape[0]
     counting = lengths.shape[0] > 0
     zero = np.int64(0)
+    tested, keeps = np.int64(-1), False
     while node < n_nodes:
         packed = np.int64(info[node])
         depth = packed >> 8
@@ -809,6 +837,17 @@ def walk_inside(mem, rows, vocabulary, kind, path, node, out_mask, lengths, exit
         path[depth, 2] = x
         path[depth, 3] = n
         path[depth, 4] = path[depth - 1, 4] << 8 | b
+        if words[node] != 0 and kind == STRING and x == 0 and to != tested and rows[to, FILLED] != 0:
+            tested = to
+            keeps = _keeps_words(rows, to)
+        if words[node] != 0 and kind == STRING and x == 0 and to == tested and keeps:
+            for m in range(node, end[node]):
+                t = token[m]
+                out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
+                if counting and t < lengths.shape[0]:
+                    lengths[t] = n + (np.int64(info[m]) >> 8) - depth
+            node = np.int64(end[node])
+            continue
         t = token[node]
         out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
         if counting and t < lengths.shape[0]:
