@@ -47,6 +47,7 @@ class ObjectShape:
         self.props: list[Props] = [p[1] for p in payloads if p[0] == "P"]
         self.names: list[Sub] = [p[1] for p in payloads if p[0] == "N"]
         lists = [list(p.listed) for p in self.props if p.ordered] if in_order else []
+        lists.sort(key=lambda keys: len(keys) < 2)  # if one list alone orders anything, its keys get the first numbers
         numbers: dict[str, int] = {}
         for keys in (*lists, *(p.listed for p in self.props), *(sorted(p[1]) for p in payloads if p[0] == "R")):
             for key in keys:

@@ -296,3 +296,11 @@ def test_alternatives_that_cannot_be_fulfilled_allow_nothing(vocabulary: oc.Voca
         assert accepts(automaton, '{"x":1}')
         n, _ = automaton.accept_tokens(automaton.initial_state, list(b'{"a'))
         assert n == 2
+
+
+def test_lists_of_one_key_order_nothing(vocabulary: oc.Vocabulary) -> None:
+    schema = {"allOf": [{"properties": {"n": {}}}, {"properties": {"a": {}, "b": {}, "c": {}}}], "type": "object"}
+    automaton = oc.compile_json_schema(schema, vocabulary)
+    for text in ('{"a":1,"c":1,"n":1}', '{"n":1,"a":1,"b":1,"c":1}', '{"b":1,"n":1,"c":1}'):
+        assert accepts(automaton, text)
+    assert not accepts(automaton, '{"c":1,"n":1,"a":1}')
