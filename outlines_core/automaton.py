@@ -7,6 +7,7 @@ constraint and vocabulary. The core answers for a state: its mask, the state aft
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -14,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.bitmask import checked_words
-from outlines_core.kernels.dfa import fill_sparse
+from outlines_core.kernels.dfa import fill_sparse, mask_to_ids
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE, StateId, TokenId
 from outlines_core.vocabulary import Vocabulary
 
-__all__ = ["Core", "CoreAutomaton"]
+__all__ = ["Core", "CoreAutomaton", "MaskedCore"]
 
 _INT32: Final = np.dtype(np.int32)
 
@@ -43,6 +44,41 @@ class Core(Protocol):
     def n_states(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
+
+
+class MaskedCore(ABC):
+    """What cores share: ready masks, each (n_words,) words, or fewer entries and then the allowed ids."""
+
+    size: int
+    n_words: int
+    masks: dict[int, NDArray[np.int32]]
+
+    @abstractmethod
+    def mask(self, state: int) -> NDArray[np.int32]:
+        """The mask of a state, made if need be."""
+
+    def fill(self, state: int, words: NDArray[Any]) -> None:
+        """Write the mask of `state` into `words` (checked)."""
+        mask = self.masks.get(state)
+        if mask is None:
+            mask = self.mask(state)
+        n = self.n_words
+        if mask.shape[0] == n:
+            words[:n] = mask.view(np.uint32)
+            if words.shape[0] > n:
+                words[n:] = 0
+        else:
+            fill_sparse(mask, words)
+
+    def ids(self, state: int) -> NDArray[np.int32]:
+        """The allowed ids, ascending."""
+        mask = self.masks.get(state)
+        if mask is None:
+            mask = self.mask(state)
+        if mask.shape[0] != self.n_words:
+            return mask
+        ids = np.empty(self.size, dtype=np.int32)
+        return ids[: mask_to_ids(mask.view(np.uint32), ids)]
 
 
 class CoreAutomaton:

@@ -20,8 +20,8 @@ from outlines_core.index import RegexAutomaton
 from outlines_core.json_core import JsonCore
 from outlines_core.json_index import JsonAutomaton
 from outlines_core.json_masks import LexemeMasks, Whitespace
-from outlines_core.json_schema.places_of import leave_out, unsupported_places
 from outlines_core.json_schema.reader import read_schema
+from outlines_core.json_schema.refusals import leave_out, unsupported_places
 from outlines_core.json_schema.sources import to_schema
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Alternation, Empty, Literal, Node, Ranges

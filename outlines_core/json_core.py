@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.automaton import MaskedCore
 from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
 from outlines_core.json_closing import Closing
 from outlines_core.json_masks import SPELLED_WITH, LexemeMasks, Whitespace
@@ -21,7 +22,7 @@ from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.machine import Machine, ObjectFrame
 from outlines_core.json_schema.nodes import SchemaNode
-from outlines_core.json_schema.places_of import refuse_unique_items, unsatisfiable_place
+from outlines_core.json_schema.refusals import refuse_unique_items, unsatisfiable_place
 from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.splits import canonical
 from outlines_core.json_tables import JsonTables, encoded, enlarged
@@ -39,7 +40,7 @@ Records: TypeAlias = tuple[tuple[bytes, ...], bytes | None]
 _NO_RECORDS: Final[Records] = ((), None)
 
 
-class JsonCore(JsonTables):
+class JsonCore(MaskedCore, JsonTables):
     """Everything that automata of one schema, one set of options and one vocabulary share."""
 
     def __init__(
@@ -612,29 +613,6 @@ class JsonCore(JsonTables):
             known = self._dense[key] = mine
             self._mask_bytes += mine.nbytes
         return known
-
-    def fill(self, state: int, words: NDArray[Any]) -> None:
-        """Write the mask of `state` into `words` (checked)."""
-        mask = self.masks.get(state)
-        if mask is None:
-            mask = self.mask(state)
-        n = self.n_words
-        if mask.shape[0] == n:
-            words[:n] = mask.view(np.uint32)
-            if words.shape[0] > n:
-                words[n:] = 0
-        else:
-            fill_sparse(mask, words)
-
-    def ids(self, state: int) -> NDArray[np.int32]:
-        """The allowed ids, ascending."""
-        mask = self.masks.get(state)
-        if mask is None:
-            mask = self.mask(state)
-        if mask.shape[0] != self.n_words:
-            return mask
-        ids = np.empty(self.size, dtype=np.int32)
-        return ids[: mask_to_ids(mask.view(np.uint32), ids)]
 
 
 def _value_of(text: bytes) -> Any:

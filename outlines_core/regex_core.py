@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.automaton import MaskedCore
 from outlines_core.cache import content_key, default_store
 from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
-from outlines_core.kernels.dfa import LANES, advance, advance_rows, fill_sparse, lanes_to_ids, mask_to_ids, walk_lanes
+from outlines_core.kernels.dfa import LANES, advance, advance_rows, lanes_to_ids, mask_to_ids, walk_lanes
 from outlines_core.regex.dfa import LazyDfa
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
 from outlines_core.vocabulary import Vocabulary
@@ -39,7 +40,7 @@ _SEARCH_LIMIT = 20_000
 """Token steps looked at for one question about distances before giving up."""
 
 
-class RegexCore:
+class RegexCore(MaskedCore):
     """Everything that automata of one constraint and one vocabulary share."""
 
     def __init__(self, dfa: LazyDfa, vocabulary: Vocabulary, label: str, key: tuple[Any, ...]) -> None:
@@ -283,29 +284,6 @@ class RegexCore:
                 self._mask_bytes -= 200 + (0 if users else dropped.nbytes)
                 if not users:
                     del self._users[id(dropped)]
-
-    def fill(self, state: int, words: NDArray[Any]) -> None:
-        """Write the mask of `state` into `words` (checked)."""
-        mask = self.masks.get(state)
-        if mask is None:
-            mask = self.mask(state)
-        n = self.n_words
-        if mask.shape[0] == n:
-            words[:n] = mask.view(np.uint32)
-            if words.shape[0] > n:
-                words[n:] = 0
-        else:
-            fill_sparse(mask, words)
-
-    def ids(self, state: int) -> NDArray[np.int32]:
-        """The allowed ids, ascending."""
-        mask = self.masks.get(state)
-        if mask is None:
-            mask = self.mask(state)
-        if mask.shape[0] != self.n_words:
-            return mask
-        ids = np.empty(self.size, dtype=np.int32)
-        return ids[: mask_to_ids(mask.view(np.uint32), ids)]
 
     # -- steps ------------------------------------------------------------------------------------------------------
 

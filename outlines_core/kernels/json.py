@@ -55,7 +55,6 @@ __all__ = [
     "HOLE_STRUCT",
     "HOLE_TRIE",
     "LIVE",
-    "META_SIZE",
     "PLAIN",
     "STRING",
     "STRUCT",
@@ -64,7 +63,6 @@ __all__ = [
     "clear_tokens",
     "exits_at_texts",
     "fewest_tokens",
-    "live_bytes",
     "pack",
     "put_edge",
     "step",
@@ -82,7 +80,6 @@ HOLE_STRUCT, HOLE_END, HOLE_RETURN, HOLE_ROW, HOLE_TRIE = 0, 1, 2, 3, 4
 EDGE_END, EDGE_RETURN, EDGE_STACK = 0, 1, 2
 M_KIND, M_A, M_B, M_N_STACK, M_N_EDGES, M_EXACT, M_NODE, M_EXIT, M_N_EXITS, M_GENERIC = range(10)
 ASK: Final = -2  # a table value: what follows depends on texts that only the caller knows
-META_SIZE: Final = 16
 CLASSES: Final = 16
 R_INST, R_NODES, R_BITS, R_HASH, R_CELLS, R_STACK, R_STACK_SIZE, R_CONSTS = range(16, 24)
 HEADER: Final = 32
@@ -579,21 +576,6 @@ def advance(mem, rows, data, indptr, token, configs):  # type: ignore[no-untyped
     if at == 2:
         for k in range(5):
             configs[1, k] = configs[2, k]
-    return LIVE
-
-
-@njit(cache=True, nogil=True)
-def live_bytes(mem, rows, configs, begin, out):  # type: ignore[no-untyped-def]
-    """Which bytes may follow configs[0]: out[b] = LIVE or DEAD; other statuses are returned, meta[M_NODE] is the byte.
-
-    out  (256,) int64, filled from `begin` on
-    """
-    for b in range(begin, 256):
-        status = step(mem, rows, configs, 0, np.int64(b), configs, 1)
-        if status != LIVE and status != DEAD:
-            mem[M_NODE] = b
-            return status
-        out[b] = status
     return LIVE
 
 
