@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.kernels.arena import map_row
+
 __all__ = ["FREE", "Arena"]
 
 OUTCOME, FILLED = 256, 257
@@ -35,6 +37,7 @@ class Arena:
         self._numbers: dict[int, NDArray[np.int32]] = {}
         self._outcomes: dict[int, dict[int, int]] = {}
         self._keep: list[Any] = []
+        self._new_states = np.zeros(256, dtype=np.int32)
         self.outcomes: dict[int, list[int]] = {}
         self._add_free()
         self.keywords = {word: self._add_keyword(word) for word in (b"null", b"false", b"true")}
@@ -103,9 +106,7 @@ class Arena:
             self._outcomes[key] = {}
             self.outcomes[key] = []
         if state >= numbers.shape[0]:
-            larger = np.zeros(max(2 * numbers.shape[0], state + 1), dtype=np.int32)
-            larger[: numbers.shape[0]] = numbers
-            numbers = self._numbers[key] = larger
+            numbers = self._renumber(key, state + 1)
         if not numbers[state]:
             self._add_states(recognizer, numbers, [state])
         return int(numbers[state])
@@ -120,19 +121,22 @@ class Arena:
         assert owner is not None
         recognizer, state = owner
         row = recognizer.row(state)
-        numbers = self._numbers[id(recognizer)]
-        highest = int(row.max())
-        if highest >= numbers.shape[0]:
-            larger = np.zeros(max(2 * numbers.shape[0], highest + 1), dtype=np.int32)
-            larger[: numbers.shape[0]] = numbers
-            numbers = self._numbers[id(recognizer)] = larger
-        mapped = numbers[row]
-        missing = row[(mapped == 0) & (row != 0)]
-        if missing.shape[0]:
-            self._add_states(recognizer, numbers, list(set(missing.tolist())))
-            mapped = numbers[row]
-        self.rows[c, :256] = mapped
+        key = id(recognizer)
+        new = self._new_states
+        while (n := map_row(row, self._numbers[key], self.rows[c], new)) != 0:
+            if n < 0:
+                self._renumber(key, int(row.max()) + 1)
+            else:
+                self._add_states(recognizer, self._numbers[key], list(dict.fromkeys(new[:n].tolist())))
         self.rows[c, FILLED] = 1
+
+    def _renumber(self, key: int, n: int) -> NDArray[np.int32]:
+        """Make room for the numbers of `n` states."""
+        numbers = self._numbers[key]
+        larger = np.zeros(max(2 * numbers.shape[0], n), dtype=np.int32)
+        larger[: numbers.shape[0]] = numbers
+        self._numbers[key] = larger
+        return larger
 
     def _add_states(self, recognizer: Any, numbers: NDArray[np.int32], states: list[int]) -> None:
         """Rows for states that have none."""

@@ -383,23 +383,31 @@ def _popcount(word):  # type: ignore[no-untyped-def]
 def mask_to_ids(mask, out_ids):  # type: ignore[no-untyped-def]
     """Write the set ids of `mask` in order and return how many there are.
 
-    If they do not fit, nothing is written, and the number returned is only known to be larger than there is room.
+    If they do not fit, the number returned is only known to be larger than there is room.
     """
-    n = np.int64(0)
-    for w in range(mask.shape[0]):
-        n += _popcount(mask[w])
-        if n > out_ids.shape[0] and w & 63 == 0:
-            return n
-    if n > out_ids.shape[0]:
-        return n
-    at = 0
-    for w in range(mask.shape[0]):
-        word = np.uint32(mask[w])
-        while word != 0:
-            rest = np.uint32(word & np.uint32(word - np.uint32(1)))  # without the lowest bit
-            out_ids[at] = w * 32 + _popcount(np.uint32((word ^ rest) - np.uint32(1)))
-            at += 1
-            word = rest
+    n, room = np.int64(0), out_ids.shape[0]
+    n_words = mask.shape[0]
+    first = 0
+    while first < n_words:
+        last = first + 8
+        if last <= n_words:  # most words are empty
+            some = mask[first] | mask[first + 1] | mask[first + 2] | mask[first + 3]
+            some |= mask[first + 4] | mask[first + 5] | mask[first + 6] | mask[first + 7]
+            if some == 0:
+                first = last
+                continue
+        else:
+            last = n_words
+        for w in range(first, last):
+            word = np.uint32(mask[w])
+            while word != 0:
+                if n >= room:
+                    return n + 1
+                rest = np.uint32(word & np.uint32(word - np.uint32(1)))  # without the lowest bit
+                out_ids[n] = w * 32 + _popcount(np.uint32((word ^ rest) - np.uint32(1)))
+                n += 1
+                word = rest
+        first = last
     return n
 
 

@@ -233,6 +233,30 @@ def _feed(mem, rows, i, c, t, n, point):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _some_point(mem, rows, i, c, t, n, low, high):  # type: ignore[no-untyped-def]
     """Can one of the code points low..high follow?  LIVE, DEAD or HOLE; dead lead bytes are skipped."""
+    if c == 0 and t > 0:  # known texts only: there are few to look at
+        nodes = mem[R_NODES]
+        first = mem[nodes + 6 * t]
+        for k in range(first, first + mem[nodes + 6 * t + 1]):
+            b = mem[nodes + 6 * k + 2]
+            if b < 0x80:
+                least, most = b, b
+            elif b < 0xE0:
+                least, most = (b & 31) << 6, (b & 31) << 6 | 63
+            elif b < 0xF0:
+                least, most = (b & 15) << 12, (b & 15) << 12 | 4095
+            else:
+                least, most = (b & 7) << 18, (b & 7) << 18 | 262143
+            if least <= high and most >= low:
+                status = _scan_points(mem, rows, i, c, t, n, max(low, least), min(high, most))
+                if status != DEAD:
+                    return status
+        return DEAD
+    return _scan_points(mem, rows, i, c, t, n, low, high)
+
+
+@njit(cache=True, nogil=True)
+def _scan_points(mem, rows, i, c, t, n, low, high):  # type: ignore[no-untyped-def]
+    """`_some_point`, all of them one by one."""
     point = low
     while point <= high:
         status, _, _, _ = _feed(mem, rows, i, c, t, n, point)
@@ -620,6 +644,22 @@ def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ign
                         path[depth, 3] = x
                         path[depth, 4] = path[e, 4]
                         status = np.int64(LIVE)
+            elif kind == PLAIN:
+                c = path[e, 1]
+                if rows[c, FILLED] != 0:
+                    to = np.int64(rows[c, b])
+                    if to != 0:
+                        path[depth, 0] = i
+                        path[depth, 1] = to
+                        path[depth, 2] = 0
+                        path[depth, 3] = 0
+                        path[depth, 4] = path[e, 4]
+                        status = np.int64(LIVE)
+                    elif rows[c, OUTCOME] < 0 or mem[consts + 8 * b] >= CLASSES - 1:
+                        status = np.int64(DEAD)
+            elif kind == STRING and path[e, 1] == 0 and path[e, 2] >= 0 and path[e, 3] & 0xFFFFFFFF == 0 and b >= 0x80:
+                if _child(mem, path[e, 2], b) == 0:
+                    status = np.int64(DEAD)
             elif kind == STRING and path[e, 3] == 0 and mem[consts + 8 * b + 1] != 0 and b != 0x5C and b < 0x80:
                 c, t = path[e, 1], path[e, 2]
                 if t == -1:
