@@ -484,7 +484,7 @@ class Closing:
         if row == FREE:
             return int(core.inst[i, kernel.I_LEAST])
         if row:
-            return len(self._content(row, i, 0))
+            return max(len(self._content(row, i, 0)), int(core.inst[i, kernel.I_LEAST]))
         text = self._known_text(i, 0, core.root(i), 0)
         assert text is not None
         return len(text)

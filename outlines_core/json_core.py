@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from outlines_core.automaton import MaskedCore
 from outlines_core.errors import IncompatibleVocabularyError, LimitExceededError, UnsatisfiableError
 from outlines_core.json_closing import Closing
+from outlines_core.json_inside import Inside
 from outlines_core.json_masks import SPELLED_WITH, LexemeMasks, Whitespace
 from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.depth import deeply
@@ -27,7 +28,8 @@ from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.splits import canonical
 from outlines_core.json_tables import JsonTables, encoded, enlarged
 from outlines_core.kernels import json as kernel
-from outlines_core.kernels.dfa import fill_sparse, mask_hash, mask_to_ids
+from outlines_core.kernels.dfa import mask_hash, mask_to_ids
+from outlines_core.kernels.inside import fill_endings
 from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
 from outlines_core.vocabulary import Vocabulary
@@ -78,6 +80,7 @@ class JsonCore(MaskedCore, JsonTables):
         self.masks: dict[int, NDArray[np.int32]] = {}
         self._by_config: dict[Any, NDArray[np.int32]] = {}
         self._key_masks: dict[tuple[int, int], NDArray[np.uint32] | None] = {}
+        self._endings: dict[Any, NDArray[np.uint32] | None] = {}
         self._n_exact = 0
         self._dense: dict[int, NDArray[np.int32]] = {}
         self._ids = np.empty(self.room, dtype=np.int32)
@@ -448,6 +451,7 @@ class JsonCore(MaskedCore, JsonTables):
                     self._by_config.clear()
                     self._dense.clear()
                     self._key_masks.clear()
+                    self._endings.clear()
                     self.masks = {DEAD: self.masks[DEAD], FINISHED: self.masks[FINISHED]}
                     self._mask_bytes = 0
             self.masks[state] = known
@@ -462,9 +466,10 @@ class JsonCore(MaskedCore, JsonTables):
             return (number, records)
         if self.inst[i, kernel.I_FLAGS] & kernel.COUNTED:
             least, most, n = int(self.inst[i, kernel.I_LEAST]), int(self.inst[i, kernel.I_MOST]), int(config[3]) >> 32
+            c = int(config[1])
             far = self.trie.max_depth + 1
-            room = far if most < 0 else min(most - n, far)
-            return (i, int(config[1]), int(config[3]) & 0xFFFFFFFF, int(config[4]), min(max(least - n, 0), far), room)
+            room = -1 if most < 0 else min(most - n, far + self.shared.farthest(c))
+            return (i, c, int(config[3]) & 0xFFFFFFFF, int(config[4]), min(max(least - n, 0), far), room)
         return number
 
     def _words(self, state: int) -> NDArray[np.uint32]:
@@ -476,44 +481,113 @@ class JsonCore(MaskedCore, JsonTables):
         if kind == kernel.STRUCT or c == 0 or x & 0xFFFFFFFF:
             self._walk(state, config, words)
             return words[: self.n_words]
-        if kind == kernel.STRING and flags & kernel.COUNTED:
-            if c != FREE:  # within a character
-                self._walk(state, config, words)
-                return words[: self.n_words]
+        if kind == kernel.STRING and flags & kernel.COUNTED and self.inst[i, kernel.I_MOST] >= 0:
             n, least, most = x >> 32, int(self.inst[i, kernel.I_LEAST]), int(self.inst[i, kernel.I_MOST])
-            words[: self.n_words] = shared.limited(self, most - n if most >= 0 else 1 << 30)
-            exits = shared.inside(self, FREE, kind)[1]
-            self._walk_exits(state, config, exits, (least - n, most - n if most >= 0 else 1 << 30), words)
+            inside = shared.limited(self, c)
+            inside.fill_limited(most - n, words)
+            self._open_escapes(config, inside, most - n, words)
+            self._leave(state, config, inside, (least - n, most - n), words)
             return words[: self.n_words]
-        inside, exits = shared.inside(self, c, kind)
-        if inside.shape[0] == self.n_words:
-            words[: self.n_words] = inside
-        else:
-            fill_sparse(inside.view(np.int32), words)
+        inside = shared.inside(self, c, kind)
+        inside.fill(words)
         if kind == kernel.STRING and t != 0 and c == FREE and flags == kernel.OTHERS:
-            base = self._unknown_key(state, config, exits, words)
+            base = self._unknown_key(state, config, inside, words)
             if base is not None:
                 words[: self.n_words] = base
-                self._patch(state, config, exits, words)
+                self._patch(state, config, inside.exits, words)
                 return words[: self.n_words]
         if kind == kernel.STRING and t != 0 and c != FREE:  # known texts that the content row does not cover
             known_only = config.copy()
             known_only[1] = 0
             self._walk(state, known_only, words)
-        self._walk_exits(state, config, exits, (0, 1 << 30), words)
+        least = int(self.inst[i, kernel.I_LEAST]) - (x >> 32) if flags & kernel.COUNTED else 0
+        self._leave(state, config, inside, (least, 1 << 30), words)
         return words[: self.n_words]
 
+    def _open_escapes(self, config: NDArray[np.int64], inside: Inside, room: int, words: NDArray[np.uint32]) -> None:
+        """Allow tokens that end within an escape of which only some characters leave room for the end."""
+        farthest = self.shared.farthest(int(config[1]))
+        if not farthest or room >= inside.most:
+            return
+        for token_id in self.shared.endings.open_escapes.tolist():
+            need = inside.need(token_id)
+            if need - farthest <= room < need:
+                while True:
+                    self._run[0] = config
+                    status = kernel.advance(self.mem, self.rows, self.data, self.indptr, token_id, self._run)
+                    if status != kernel.HOLE:
+                        break
+                    self.fill_hole()
+                if status == kernel.LIVE:
+                    words[token_id >> 5] |= np.uint32(1 << (token_id & 31))
+
+    def _leave(
+        self,
+        state: int,
+        config: NDArray[np.int64],
+        inside: Inside,
+        bounds: tuple[int, int],
+        words: NDArray[np.uint32],
+    ) -> None:
+        """Add the tokens that leave a lexeme and add bounds[0]..bounds[1] characters before."""
+        if config[2] == 0 and inside.leaving:
+            texts = self.shared.endings.text
+            for leaving in inside.leaving:
+                live = self._live_endings(config, leaving.row)
+                if live is None:
+                    break
+                fill_endings(leaving.tokens, leaving.chars, *bounds, texts, live, words)
+            else:
+                self._walk_exits(state, config, inside.others, bounds, words)
+                return
+        self._walk_exits(state, config, inside.exits, bounds, words)
+
+    def _live_endings(self, config: NDArray[np.int64], row: int) -> NDArray[np.uint32] | None:
+        """Which texts may stand behind the quote that ends a string at a content row; None: that depends on more."""
+        at = config.copy()
+        at[1], at[3] = row, max(int(self.inst[int(at[0]), kernel.I_LEAST]), 0) << 32
+        out = np.zeros(5, dtype=np.int64)
+        self.mem[kernel.M_GENERIC] = 1
+        status = self.step(at, 0x22, out)
+        key = out.tobytes() if status == kernel.LIVE else status
+        if key in self._endings:
+            return self._endings[key]
+        endings = self.shared.endings
+        live: NDArray[np.uint32] | None = np.zeros(endings.n_words + 1, dtype=np.uint32)
+        if status == kernel.EXACT:
+            live = None
+        elif status == kernel.LIVE:
+            assert live is not None
+            live[0] = 1
+            self._path[0] = out
+            node, stop = 0, len(endings.trie[0])
+            while node < stop:
+                status = kernel.walk(self.mem, self.rows, endings.trie, self._path, node, stop, 0, live)
+                if status == kernel.LIVE:
+                    break
+                if status == kernel.EXACT:
+                    live = None
+                    break
+                node = int(self.mem[kernel.M_NODE])
+                if status == kernel.HOLE:
+                    self.fill_hole()
+                else:
+                    self.grow()
+        self._endings[key] = live
+        self._mask_bytes += 4 * endings.n_words + 200
+        return live
+
     def _unknown_key(
-        self, state: int, config: NDArray[np.int64], exits: NDArray[np.int64], inside: NDArray[np.uint32]
+        self, state: int, config: NDArray[np.int64], inside: Inside, stay: NDArray[np.uint32]
     ) -> NDArray[np.uint32] | None:
         """The mask within a key that is no known one any more; None if it depends on more than that."""
         key = (int(config[0]), int(config[4]))
         if key not in self._key_masks:
-            words = inside.copy()
+            words = stay.copy()
             unknown = config.copy()
             unknown[2] = 0
             self._n_exact = 0
-            self._walk_exits(state, unknown, exits, (0, 1 << 30), words)
+            self._leave(state, unknown, inside, (0, 1 << 30), words)
             self._key_masks[key] = words[: self.n_words] if self._n_exact == 0 else None
             self._mask_bytes += words.nbytes
         return self._key_masks[key]

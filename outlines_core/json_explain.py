@@ -142,14 +142,12 @@ def _string(core: JsonCore, i: int, t: int, x: int) -> str:
         return f"the rest {' or '.join(filter(None, (known, other)))} is expected{_by(info[1].place)}{escape}"
     if info[0] == "texts":
         return f"the rest of {_listed(texts, len(texts))} is expected{escape}"
-    if info[0] == "recognized":
-        goal = info[1]
+    counted = core.inst[i, kernel.I_FLAGS] & kernel.COUNTED
+    so_far = f", of which there are {x >> 32} so far" if counted else ""
+    goal = info[1] if info[0] == "recognized" else info[2] if counted else None
+    if goal is not None:
         f = core.machine.part(goal, STRINGS)
-        return f"the rest of a string{_constraint(core, f)} is expected{_by(goal.place)}{escape}"
-    least, most = int(core.inst[i, kernel.I_LEAST]), int(core.inst[i, kernel.I_MOST])
-    if core.inst[i, kernel.I_FLAGS] & kernel.COUNTED:
-        so_far = f", of which there are {x >> 32} so far"
-        return f"the rest of a string {_words(('len', least, most if most >= 0 else None))}{so_far} is expected{escape}"
+        return f"the rest of a string{_constraint(core, f)}{so_far} is expected{_by(goal.place)}{escape}"
     return f"the rest of a string is expected{escape}"
 
 

@@ -8,13 +8,15 @@ content state and the vocabulary only. These *inside masks* are computed once fo
 from __future__ import annotations
 
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import UnsatisfiableError
-from outlines_core.json_schema.arena import FREE, Arena
+from outlines_core.json_inside import Endings, Inside
+from outlines_core.json_schema.arena import Arena
 from outlines_core.json_schema.lexemes import Lexemes, load_kernels
 from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.strings import StringRecognizer
@@ -39,6 +41,7 @@ SPELLED_WITH: Final = {
 }
 """Bytes without which a kind of value is not used at all."""
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
+_OUTSIDE: Final = 1 << 30
 
 
 class Whitespace(NamedTuple):
@@ -119,9 +122,7 @@ class LexemeMasks:
         kernel.words_below(self.trie.packed, self._words_below)
         self.lock = threading.RLock()
         self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
-        self._inside: dict[int, tuple[NDArray[np.uint32], NDArray[np.int64]]] = {}
-        self._lengths: NDArray[np.int32] | None = None
-        self._limited: dict[int, NDArray[np.uint32]] = {}
+        self._inside: dict[int, Inside] = {}
         self._nbytes = 0
 
     def missing(self, needed: bytes) -> bytes:
@@ -137,8 +138,13 @@ class LexemeMasks:
         """Should new automata begin with an empty one?"""
         return self.arena.nbytes > self.limits.max_state_bytes
 
-    def inside(self, core: JsonTables, c: int, kind: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """The tokens that stay inside a lexeme from content row `c` (words, or fewer entries: ids), and its exits."""
+    @cached_property
+    def endings(self) -> Endings:
+        """What tokens say behind the quote that ends a string."""
+        return Endings(self.table)
+
+    def inside(self, core: JsonTables, c: int, kind: int) -> Inside:
+        """What tokens do from content row `c`."""
         known = self._inside.get(c)
         if known is None:
             other = self._alike(c)
@@ -146,9 +152,26 @@ class LexemeMasks:
                 known = self._inside[c] = self.inside(core, other, kind)
                 self._nbytes += 200
                 return known
-            words, exits = self._walk(core, c, kind, _EMPTY)
-            known = self._keep(c, words, exits)
+            known = self._keep(c, kind, *self._walk(core, c, kind, _EMPTY))
         return known
+
+    def limited(self, core: JsonTables, c: int) -> Inside:
+        """`inside`, and how many characters tokens need."""
+        known = self._inside.get(c)
+        if known is None or known.needs is None:
+            needs = np.full(self.table.size, _OUTSIDE, dtype=np.int32)
+            found = self._walk(core, c, kernel.STRING, needs)
+            open_ = self.endings.open_escapes
+            needs[open_[needs[open_] < _OUTSIDE]] += self.farthest(c)
+            known = self._keep(c, kernel.STRING, *found)
+            known.limit(needs)
+            self._nbytes += known.nbytes
+        return known
+
+    def farthest(self, c: int) -> int:
+        """The most characters that any state of the lexeme of row `c` needs to come to an end."""
+        owner = self.arena.owner(c)
+        return owner[0].farthest if owner is not None and isinstance(owner[0], StringRecognizer) else 0
 
     def _alike(self, c: int) -> int:
         """A row from which all tokens do the same as from row `c`: far from bounds, lengths do not matter."""
@@ -158,17 +181,16 @@ class LexemeMasks:
         recognizer, state = owner
         return self.arena.number_of(recognizer, recognizer.alike(state, self.trie.max_depth))
 
-    def _keep(
-        self, c: int, words: NDArray[np.uint32], exits: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    def _keep(self, c: int, kind: int, words: NDArray[np.uint32], exits: NDArray[np.int64]) -> Inside:
         if self._nbytes > self.limits.max_mask_bytes:
             self._inside.clear()
-            self._limited.clear()
             self._nbytes = 0
         n = mask_to_ids(words, self._ids)
-        known = (self._ids[:n].copy().view(np.uint32) if n <= len(self._ids) else words, exits)
+        ids = self._ids[:n].copy() if n <= len(self._ids) else None
+        quoted = kind == kernel.STRING
+        known = Inside.of(words, ids, exits, self.arena.rows, self.trie, self.table.size, quoted=quoted)
         self._inside[c] = known
-        self._nbytes += known[0].nbytes + exits.nbytes + 300
+        self._nbytes += known.nbytes
         return known
 
     def _walk(
@@ -192,18 +214,3 @@ class LexemeMasks:
             else:
                 core.fill_hole()
         return words[: self.n_words], exits[: core.mem[kernel.M_N_EXITS]].copy()
-
-    def limited(self, core: JsonTables, room: int) -> NDArray[np.uint32]:
-        """The tokens that stay inside an unconstrained string and add at most `room` characters, as words."""
-        room = min(room, self.trie.max_depth)
-        known = self._limited.get(room)
-        if known is None:
-            if self._lengths is None:
-                self._lengths = np.full(self.table.size, 1 << 30, dtype=np.int32)
-                self._keep(FREE, *self._walk(core, FREE, kernel.STRING, self._lengths))
-            bits = np.zeros(32 * self.n_words, dtype=np.uint8)
-            bits[: self.table.size] = self._lengths <= room
-            known = np.packbits(bits, bitorder="little").view("<u4").astype(np.uint32)
-            self._limited[room] = known
-            self._nbytes += known.nbytes
-        return known

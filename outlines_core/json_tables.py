@@ -391,7 +391,7 @@ class JsonTables:
         elif single and f > 0 and formulas.is_atom(f) and formulas.payload(f)[0] == "len":
             _, least, most = formulas.payload(f)
             fields = (kernel.STRING, FREE, 0, least, -1 if most is None else most, kernel.COUNTED, 0)
-            found = self._instance(key, ("ends", 1), fields)
+            found = self._instance(key, ("ends", 1, goal), fields)
         elif single and f < 0 and formulas.is_atom(-f) and formulas.payload(-f)[0] == "str":
             texts = sorted(formulas.payload(-f)[1], key=encoded)
             found = self._text_instance(key, texts, FREE, ("ends", 1), allowed=False)
@@ -418,6 +418,12 @@ class JsonTables:
             good = sorted(outcomes, key=encoded)
             values = [kernel.pack(outcomes[text], close=True) for text in good]
             return self._text_instance(key, good, 0, ("texts", values), allowed=True)
+        counted = self.shared.lexemes.counted(formulas, f) if goal.is_single else None
+        if counted is not None:
+            row = FREE if counted.recognizer is None else self._row(counted.recognizer)
+            most = -1 if counted.most is None else counted.most
+            fields = (kernel.STRING, row, 0, counted.least, most, kernel.COUNTED, 0)
+            return self._instance(key, ("ends", 1, goal), fields)
         tests, cubes = machine.tests(goal, STRINGS)
         recognizer = self.shared.lexemes.strings(tests, cubes) if cubes else None
         if recognizer is None or not recognizer.start:

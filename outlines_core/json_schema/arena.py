@@ -12,11 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.kernels.arena import map_row
 
 __all__ = ["FREE", "Arena"]
 
-OUTCOME, FILLED = 256, 257
+OUTCOME, FILLED, NEEDED = 256, 257, 258
 FREE: Final = 1
 """The row at which any string may go on or end."""
 
@@ -25,13 +26,13 @@ class Arena:
     """Rows of content states.
 
     Attributes:
-        rows: (capacity, 258) int32: the row after each byte, 0 = dead · number of the outcome if the content may end
-            here, else -1 · is the row filled?
+        rows: (capacity, 259) int32: the row after each byte, 0 = dead · number of the outcome if the content may end
+            here, else -1 · is the row filled? · strings: the least number of characters that lead to an end
         n: rows in use.
     """
 
     def __init__(self) -> None:
-        self.rows = np.zeros((64, 258), dtype=np.int32)
+        self.rows = np.zeros((64, 259), dtype=np.int32)
         self.n = 1
         self._owner: list[tuple[Any, int] | None] = [None]
         self._numbers: dict[int, NDArray[np.int32]] = {}
@@ -48,7 +49,7 @@ class Arena:
 
     def _reserve(self, n: int) -> None:
         if n > self.rows.shape[0]:
-            rows = np.zeros((max(2 * self.rows.shape[0], n), 258), dtype=np.int32)
+            rows = np.zeros((max(2 * self.rows.shape[0], n), 259), dtype=np.int32)
             rows[: self.n] = self.rows[: self.n]
             self.rows = rows
 
@@ -57,12 +58,12 @@ class Arena:
         self._reserve(c + 1)
         self.n = c + 1
         self._owner.append(owner)
-        self.rows[c, OUTCOME:] = (-1, 0)
+        self.rows[c, OUTCOME:] = (-1, 0, 0)
         return c
 
     def _fixed(self, outcome: int) -> int:
         c = self._new(None)
-        self.rows[c, OUTCOME:] = (outcome, 1)
+        self.rows[c, OUTCOME:] = (outcome, 1, 0)
         return c
 
     def _add_free(self) -> None:
@@ -148,6 +149,7 @@ class Arena:
         outcomes = [self._outcome_number(recognizer, recognizer.outcome(state)) for state in states]
         self.rows[first : self.n, OUTCOME] = outcomes
         self.rows[first : self.n, FILLED] = 0
+        self.rows[first : self.n, NEEDED] = recognizer.needed(states) if isinstance(recognizer, StringRecognizer) else 0
 
     def _outcome_number(self, recognizer: Any, outcome: int) -> int:
         if outcome < 0:

@@ -10,7 +10,7 @@ import functools
 import threading
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from outlines_core.cache import LruCache
 from outlines_core.json_schema.formats import format_parts
@@ -23,15 +23,26 @@ from outlines_core.json_schema.strings import Length, Matches, StringRecognizer,
 from outlines_core.json_schema.strings import OneOf as StringOneOf
 from outlines_core.limits import Limits
 from outlines_core.regex.ast import CharSet, Node, Repeat
+from outlines_core.regex.nfa import ANY
+from outlines_core.regex.simplify import simplify
 
-__all__ = ["Cubes", "Lexemes", "TestKey", "load_kernels"]
+__all__ = ["Counted", "Cubes", "Lexemes", "TestKey", "load_kernels"]
 
 TestKey: TypeAlias = tuple[Any, ...]
 """The payload of a string or number atom."""
 Cubes: TypeAlias = tuple[tuple[int, int], ...]
 
+ONLY: Final[Cubes] = ((1, 1),)
 _CACHE_BYTES: Final = 64 * 2**20
 _MAX_ANSWERS: Final = 50_000
+
+
+class Counted(NamedTuple):
+    """Texts of `least` to `most` (None: any) characters that `recognizer` accepts; None: all texts."""
+
+    recognizer: StringRecognizer | None
+    least: int
+    most: int | None
 
 
 class Lexemes:
@@ -42,6 +53,7 @@ class Lexemes:
         self.lock = threading.RLock()
         self._recognizers: LruCache[Any] = LruCache(_CACHE_BYTES, lambda r: r.nbytes)
         self._nodes: dict[TestKey, Node] = {}
+        self._simple: dict[TestKey, Node] = {}
         self._passes: dict[tuple[TestKey, str], bool] = {}
 
     # -- tests ------------------------------------------------------------------------------------------------------
@@ -52,11 +64,15 @@ class Lexemes:
             self._nodes.setdefault(("re", pattern.source), pattern.node)
 
     def node(self, test: TestKey) -> Node:
-        """The language of a ("re", ...) or ("fmt", ...) test."""
+        """The language of a ("re", ...), ("fmt", ...) or ("all", ...) test."""
         node = self._nodes.get(test)
         if node is None:
-            assert test[0] == "fmt"
-            node = self._nodes[test] = (format_parts(test[1]) or ())[test[2]]
+            if test[0] == "all":
+                node = Repeat(CharSet(test[1]), 0, None)
+            else:
+                assert test[0] == "fmt"
+                node = (format_parts(test[1]) or ())[test[2]]
+            self._nodes[test] = node
         return node
 
     def string_test(self, test: TestKey) -> StringTest:
@@ -130,6 +146,38 @@ class Lexemes:
                 )
         self._recognizers.put(key, found)
         return found
+
+    def counted(self, formulas: Formulas, f: Formula) -> Counted | None:
+        """One pattern with bounds on the length, taken apart; None if that is not what `f` is, or not so easily.
+
+        Easy is: from each state of the pattern, texts of all lengths that are wanted lead to the end, if any do.
+        """
+        tests, cubes = self.tests_and_cubes(formulas, f)
+        patterns = [test for test in tests if test[0] in ("re", "fmt")]
+        bounds = [test[1:] for test in tests if test[0] == "len"]
+        everything = (1 << len(tests)) - 1
+        if len(patterns) != 1 or len(patterns) + len(bounds) < len(tests) or cubes != ((everything, everything),):
+            return None
+        node = self._simple.get(patterns[0])
+        if node is None:
+            node = self._simple[patterns[0]] = simplify(self.node(patterns[0]))
+        test = patterns[0]
+        if isinstance(node, Repeat) and isinstance(node.item, CharSet):
+            bounds.append((node.min, node.max))
+            test = ("all", node.item.ranges)
+        least = max((low for low, _ in bounds), default=0)
+        most = min((high for _, high in bounds if high is not None), default=None)
+        if (most is None and least <= 1) or (most is not None and least > most):
+            return None
+        if test == ("all", ANY):
+            return Counted(None, least, most)
+        recognizer = self.strings((test,), ONLY)
+        if not isinstance(recognizer, StringRecognizer) or not recognizer.counts_apart or not recognizer.start:
+            return None
+        need = int(recognizer.needed([recognizer.start])[0])
+        if (most is not None and need > most) or (least > need and not recognizer.has_any_length):
+            return None
+        return Counted(recognizer, least if least > need else 0, most)
 
     def numbers(self, tests: tuple[TestKey, ...], cubes: Cubes) -> NumberRecognizer:
         key = ("n", tests, cubes)

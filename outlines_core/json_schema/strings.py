@@ -343,6 +343,27 @@ class StringRecognizer:
                 result |= 1 << number
         return result
 
+    def needed(self, states: list[int]) -> NDArray[np.int64]:
+        """How many more characters each state needs at least; exact if `counts_apart`."""
+        return self._product[0][states, kernel.P_NEED]
+
+    @property
+    def counts_apart(self) -> bool:
+        """Is this one pattern, so that a bound on the length can be watched by counting beside it?"""
+        return self._is_one_pattern and len(self._programs) == len(self._rows) == 1
+
+    @property
+    def has_any_length(self) -> bool:
+        """Do texts of all lengths, from the least on, lead from each state to the end?  A sufficient test."""
+        prog = self._fixed[0]
+        chars = prog[(prog[:, kernel.N_KIND] == 0) & (prog[:, kernel.N_NEAR] < kernel.INF)]
+        return bool((chars[:, kernel.N_NEAR] <= 1).all() and (chars[:, kernel.N_FAR] == kernel.INF).all())
+
+    @property
+    def farthest(self) -> int:
+        """The most characters that any state of a pattern needs at least."""
+        return self._farthest
+
     def witness(self, state: int) -> bytes:
         """A completion of a live state with as few characters as possible."""
         known = self._witness.get(state)

@@ -55,6 +55,8 @@ __all__ = [
     "HOLE_STRUCT",
     "HOLE_TRIE",
     "LIVE",
+    "NEEDED",
+    "OUTCOME",
     "PLAIN",
     "STRING",
     "STRUCT",
@@ -83,7 +85,7 @@ ASK: Final = -2  # a table value: what follows depends on texts that only the ca
 CLASSES: Final = 16
 R_INST, R_NODES, R_BITS, R_HASH, R_CELLS, R_STACK, R_STACK_SIZE, R_CONSTS = range(16, 24)
 HEADER: Final = 32
-INST, OUTCOME, FILLED = 24, 256, 257  # width of an instance; columns of the arena
+INST, OUTCOME, FILLED, NEEDED = 24, 256, 257, 258  # width of an instance; columns of the arena
 I_KIND, I_ROW, I_TRIE, I_LEAST, I_MOST, I_FLAGS, I_ALLOWED, I_CLASS = 0, 1, 2, 3, 4, 5, 6, 8
 WS: Final = 288  # the state before the first whitespace character is WS + 1
 END_INSTANCE: Final = 1
@@ -193,15 +195,20 @@ def _child(mem, t, b):  # type: ignore[no-untyped-def]
 def _content(mem, rows, i, c, t, n, b):  # type: ignore[no-untyped-def]
     """One content byte of a string: (status, c, t, n)."""
     inst = mem[R_INST] + INST * i
-    if mem[inst + I_FLAGS] & COUNTED and (b & 0xC0) != 0x80:
-        n += 1
-        if mem[inst + I_MOST] >= 0 and n > mem[inst + I_MOST]:
+    most = np.int64(-1)
+    if mem[inst + I_FLAGS] & COUNTED:
+        most = mem[inst + I_MOST]
+        if (b & 0xC0) != 0x80:
+            n += 1
+        if most >= 0 and n > most:
             return DEAD, c, t, n
     to = np.int64(0)
     if c > 0:
         if not _row_filled(mem, rows, c):
             return HOLE, c, t, n
         to = np.int64(rows[c, b])
+        if most >= 0 and n + rows[to, NEEDED] > most:
+            to = np.int64(0)
     node = np.int64(0)
     if t > 0:
         node = _child(mem, t, b)
@@ -346,7 +353,13 @@ def _in_string(mem, rows, i, c, t, x, b):  # type: ignore[no-untyped-def]
         if usable == 0:
             return DEAD, c, t, x
         status, c, t, n = _content(mem, rows, i, c, t, n, b)
-        return status, c, t, (n << 32) | ((RAW_ED << 19) if b == 0xED else 0)
+        if b != 0xED or status != LIVE:
+            return status, c, t, n << 32
+        for follower in range(0x80, 0xA0):  # what is not a surrogate
+            status, _, _, _ = _content(mem, rows, i, c, t, n, follower)
+            if status != DEAD:
+                break
+        return status, c, t, (n << 32) | (RAW_ED << 19)
     if stage == PENDING:
         status = _pending_range(mem, rows, i, c, t, n, high, 0, 0xFFFF)
         return status, c, t, (n << 32) | (PENDING_ESCAPED << 19) | (high << 22)
@@ -660,18 +673,22 @@ def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ign
             elif kind == STRING and path[e, 1] == 0 and path[e, 2] >= 0 and path[e, 3] & 0xFFFFFFFF == 0 and b >= 0x80:
                 if _child(mem, path[e, 2], b) == 0:
                     status = np.int64(DEAD)
-            elif kind == STRING and path[e, 3] == 0 and mem[consts + 8 * b + 1] != 0 and b != 0x5C and b < 0x80:
-                c, t = path[e, 1], path[e, 2]
+            elif kind == STRING and 0x20 <= b < 0x80 and b != 0x22 and b != 0x5C and path[e, 3] & 0xFFFFFFFF == 0:
+                c, t, n = path[e, 1], path[e, 2], path[e, 3] >> 32
                 if t == -1:
                     t = mem[inst + I_TRIE]
-                if t >= 0 and mem[inst + I_FLAGS] & COUNTED == 0 and (c == 0 or rows[c, FILLED] != 0):
+                if t >= 0 and mem[consts + 8 * b + 1] != 0 and (c == 0 or rows[c, FILLED] != 0):
                     to = np.int64(rows[c, b]) if c > 0 else np.int64(0)
                     below = _child(mem, t, b) if t > 0 else np.int64(0)
+                    if mem[inst + I_FLAGS] & COUNTED:
+                        n += 1
+                        if mem[inst + I_MOST] >= 0 and n + rows[to, NEEDED] > mem[inst + I_MOST]:
+                            to = np.int64(0)
                     if to != 0:
                         path[depth, 0] = i
                         path[depth, 1] = to
                         path[depth, 2] = below
-                        path[depth, 3] = 0
+                        path[depth, 3] = n << 32
                         path[depth, 4] = path[e, 4]
                         status = np.int64(LIVE)
                     elif below == 0:
@@ -797,7 +814,8 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, length
     kind      STRING or PLAIN
     path      (max_depth + 2, 5) int64: instance 0, c, escape state (without a count), characters read, last 8 bytes
     out_mask  (n_words + 1,) uint32; bits are added
-    lengths   (size,) int32 or empty: characters that each token adds, for tokens that stay inside
+    lengths   (size,) int32 or empty: characters that tokens need which stay inside: their own, and then to an end;
+              of those that end within an escape, one for it and nothing for what follows
     exits     (n, 5) int64: node; before it: c, characters, escape state, the last 8 bytes
     Returns LIVE when done; HOLE or FULL (exits): go on at meta[M_NODE].  meta[M_N_EXITS] counts the exits.
     """
@@ -867,14 +885,15 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, length
                 t = token[m]
                 out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
                 if counting and t < lengths.shape[0]:
-                    lengths[t] = n + (np.int64(info[m]) >> 8) - depth
+                    lengths[t] = n + (np.int64(info[m]) >> 8) - depth + rows[to, NEEDED]
             node = np.int64(end[node])
             continue
         t = token[node]
         out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
         if counting and t < lengths.shape[0]:
             stage = x >> 19 & 7
-            lengths[t] = n + (stage != 0 and stage != RAW_ED)  # an escape that has begun is one more at least
+            within = stage != 0 and stage != RAW_ED
+            lengths[t] = n + (np.int64(1) if within else np.int64(rows[to, NEEDED]))
         node += 1
     return LIVE
 
@@ -900,7 +919,7 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
     k = mem[M_EXIT]
     node = mem[M_NODE]
     # counts are checked below: any count within the lexeme's bounds will do from there on
-    count = max(mem[inst + I_LEAST], 0) << 32
+    least = max(mem[inst + I_LEAST], 0)
     # most exits are alike: what the byte there leads to is remembered
     quoted = mem[inst + I_KIND] == STRING
     known, known_c, known_t, known_x = np.int64(0), np.int64(-1), np.int64(0), np.int64(0)
@@ -918,7 +937,8 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
             path[depth - 1, 0] = i
             path[depth - 1, 1] = exits[k, 1]
             path[depth - 1, 2] = t
-            path[depth - 1, 3] = count | exits[k, 3]
+            pending = exits[k, 3] >> 19 & 7 == PENDING  # one more character
+            path[depth - 1, 3] = (max(least - 1, 0) if pending else least) << 32 | exits[k, 3]
             path[depth - 1, 4] = config[4]
             if quoted:
                 if known == 0 or exits[k, 1] != known_c or t != known_t or exits[k, 3] != known_x:

@@ -63,6 +63,8 @@ __all__ = [
     "M_OUT",
     "M_OWED",
     "M_TOP",
+    "N_FAR",
+    "N_KIND",
     "N_NEAR",
     "N_SIZE",
     "ONE_OF",

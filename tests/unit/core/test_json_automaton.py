@@ -28,6 +28,56 @@ def vocabulary() -> oc.Vocabulary:
     return oc.Vocabulary(299, tokens)
 
 
+STRINGS = [
+    '"',
+    '"",',
+    "abc",
+    "a b",
+    "b a ",
+    "cccc",
+    "c c c",
+    'cc"',
+    'c c"',
+    "\\n",
+    "\\u",
+    "\\u0",
+    "\\u006",
+    "\\u0061",
+    "\\u00",
+]
+STRINGS += [
+    "\\ud83d",
+    "\\ud83d\\",
+    "\\ud83d\\ude00",
+    "\\ude00",
+    "a\\",
+    'ab\\"',
+    "\\\\",
+    "😀",
+    "😀a",
+    'a"}',
+    '\\ud83d"',
+    'é"',
+]
+
+
+@pytest.fixture(scope="module")
+def characters() -> oc.Vocabulary:
+    """Tokens that begin and end within characters and escapes."""
+    tokens = {bytes([b]): [b] for b in range(256)}
+    pieces = [word.encode() for word in STRINGS] + [
+        b"\xf0\x9f",
+        b'\x9f\x98\x80"',
+        b'\xa9"',
+        b"a\xc3",
+        b"\xed\x9f",
+        b'\xbf"',
+    ]
+    for k, piece in enumerate(pieces):
+        tokens.setdefault(piece, [300 + k])
+    return oc.Vocabulary(299, tokens)
+
+
 def accepts(automaton: Any, text: str) -> bool:
     n, state = automaton.accept_tokens(automaton.initial_state, list(text.encode()))
     return n == len(text.encode()) and automaton.is_accepting(state)
@@ -99,6 +149,32 @@ PERSON = {
     "required": ["name", "age", "tags", "k"],
 }
 TEXT = '{"name": "x\\u00e9", "age": 12, "tags": ["a","bcd"], "k": {"q": 1, "u": [{}]}, "zz": 5}'
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"pattern": r"^[a-c]{2,4}$"},
+        {"pattern": r"^[a-c]{2,4}$", "maxLength": 3},
+        {"pattern": r"^(\S+\s+){0,2}\S+$", "maxLength": 7, "minLength": 1},
+        {"pattern": "abc", "maxLength": 5, "minLength": 3},
+        {"pattern": "abc", "maxLength": 6, "minLength": 5},
+        {"pattern": r"^\S+$", "maxLength": 4, "minLength": 2},
+        {"pattern": r"^.{2,4}$"},
+        {"pattern": r"^a(bc)*$", "maxLength": 6},
+        {"pattern": r"^[^a]{1,3}$"},
+        {"minLength": 2, "maxLength": 2},
+        {"pattern": r"^[\ud83d]{1,3}$"},
+        {"pattern": r"^[\udc00-\udfff]{1,3}$"},
+        {"pattern": r"^[a-c\u{1f600}\n]{2,3}$"},
+        {"format": "date", "maxLength": 10},
+    ],
+)
+@pytest.mark.parametrize("inside", [lambda s: s, lambda s: {"type": "array", "items": s, "uniqueItems": True}])
+def test_masks_within_bounded_strings(characters: oc.Vocabulary, schema: Any, inside: Any) -> None:
+    automaton = oc.compile_json_schema(inside({"type": "string", **schema}), characters, whitespace="compact")
+    for seed in range(4):
+        walked(automaton, characters, seed)
 
 
 def test_completions_complete_every_prefix(vocabulary: oc.Vocabulary) -> None:

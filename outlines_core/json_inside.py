@@ -1,0 +1,164 @@
+"""What each token does inside one content state of a lexeme, and behind it.
+
+A token stays inside, or it ends the lexeme at one of its bytes, its *exit*. What it says behind the quote that ends a
+string is one of a few hundred texts (`",`, `"}`, `":` ...), whatever it says before, so whether they may follow is
+found out once for each place in a JSON text, over the trie of these texts, and not token by token.
+
+Where the length of a string is bounded, the tokens that fit are those that need no more characters than there is room
+for: their own, and those that are needed to get from there to an end.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlines_core.kernels import inside as kernel
+from outlines_core.kernels.dfa import fill_sparse
+from outlines_core.kernels.json import OUTCOME
+from outlines_core.kernels.trie import build_trie
+from outlines_core.trie import TokenTrie
+from outlines_core.vocabulary import TokenTable
+
+__all__ = ["Endings", "Inside", "Leaving"]
+
+_ESCAPE: Final = 3  # the column of exits with the escape state
+
+
+class Endings:
+    """What the tokens of a vocabulary say behind the quote that ends a string.
+
+    Attributes:
+        text: (size,) int32: the number of the text behind a token's first quote; negative: it has none.
+        trie: these texts as `TokenTrie.packed`, their numbers as ids; number 0, the empty text, is not in it.
+        n_words: of a bit set of texts.
+        open_escapes: the tokens that end within an escape.
+    """
+
+    def __init__(self, table: TokenTable) -> None:
+        trie = table.trie
+        self.text = np.empty(table.size, dtype=np.int32)
+        kernel.closing_quotes(table.data, table.indptr, self.text)
+        self.open_escapes = np.flatnonzero(self.text == kernel.OPEN_ESCAPE)
+        ending = np.flatnonzero(self.text >= 0).tolist()
+        data, indptr = table.data.tobytes(), table.indptr.tolist()
+        behind = [data[indptr[t] + int(self.text[t]) + 1 : indptr[t + 1]] for t in ending]
+        texts = sorted({b"", *behind})
+        number = {text: k for k, text in enumerate(texts)}
+        self.text[ending] = [number[text] for text in behind]
+        starts = np.zeros(len(texts), dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, texts[1:]), dtype=np.int64, count=len(texts) - 1), out=starts[1:])
+        flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
+        info, end, token, _ = build_trie(flat, starts, np.arange(1, len(texts), dtype=np.int32))
+        self.n_words = (len(texts) + 31) >> 5
+        self.trie = (
+            info.astype(trie.packed[0].dtype),
+            end,
+            np.where(token < 0, 32 * self.n_words, token).astype(np.int32),
+        )
+        for array in self.trie:
+            array.setflags(write=False)  # as those of a vocabulary's trie: the kernels know them so
+
+
+class Leaving(NamedTuple):
+    """Tokens that end a string with one outcome of its tests.
+
+    Attributes:
+        row: a content state before such an end.
+        tokens, chars: (n,) int32: ids, and how many characters each adds before the end.
+    """
+
+    row: int
+    tokens: NDArray[np.int32]
+    chars: NDArray[np.int32]
+
+
+class Inside:
+    """What each token does from one content state.
+
+    Attributes:
+        exits: (n, 5) int64, of all tokens that leave, as `kernels.json.walk_inside` has them.
+        leaving: the tokens that leave a string and behind what they do so.
+        others: (n, 5) int64, the exits that are not in `leaving`.
+    """
+
+    __slots__ = ("exits", "ids", "leaving", "most", "needs", "others", "words")
+
+    def __init__(
+        self,
+        words: NDArray[np.uint32] | None,
+        ids: NDArray[np.int32] | None,
+        exits: NDArray[np.int64],
+        leaving: list[Leaving],
+        others: NDArray[np.int64],
+    ) -> None:
+        self.words, self.ids, self.exits, self.leaving, self.others = words, ids, exits, leaving, others
+        self.needs: NDArray[Any] | None = None
+        self.most = 0
+
+    @classmethod
+    def of(
+        cls,
+        words: NDArray[np.uint32],
+        ids: NDArray[np.int32] | None,
+        exits: NDArray[np.int64],
+        rows: NDArray[np.int32],
+        trie: TokenTrie,
+        size: int,
+        *,
+        quoted: bool,
+    ) -> Inside:
+        """From what `kernels.json.walk_inside` has found; `ids`: the set bits, if they are few."""
+        leaving: list[Leaving] = []
+        others = exits
+        if quoted:
+            plain = exits[:, _ESCAPE] == 0
+            others = exits[~plain]
+            outcomes = rows[exits[:, 1], OUTCOME]
+            for outcome in np.unique(outcomes[plain]).tolist():
+                mine = exits[plain & (outcomes == outcome)]
+                leaving.append(Leaving(int(mine[0, 1]), *kernel.tokens_below(trie.packed, size, mine)))
+        return cls(words if ids is None else None, ids, exits, leaving, others)
+
+    def limit(self, needs: NDArray[np.int32]) -> None:
+        """Keep what the tokens need, (size,) int32: characters of their own and to an end; far too many: outside."""
+        if self.ids is not None:
+            needs = needs[self.ids]
+        outside = 1 << 30
+        self.most = int(np.where(needs < outside, needs, 0).max(initial=0))
+        self.needs = np.minimum(needs, 255).astype(np.uint8) if self.most < 255 else needs
+
+    def fill(self, out_words: NDArray[np.uint32]) -> None:
+        """Write the tokens that stay inside: (n_words + 1,) words."""
+        if self.ids is not None:
+            fill_sparse(self.ids, out_words)
+        else:
+            assert self.words is not None
+            out_words[:-1] = self.words
+
+    def fill_limited(self, room: int, out_words: NDArray[np.uint32]) -> None:
+        """Write those that need at most `room` characters."""
+        assert self.needs is not None
+        if room >= self.most:
+            self.fill(out_words)
+        elif self.ids is not None:
+            fill_sparse(self.ids[self.needs <= room], out_words)
+        else:
+            bits = np.packbits(self.needs <= room, bitorder="little")
+            out_words.view(np.uint8)[: len(bits)] = bits
+
+    def need(self, token_id: int) -> int:
+        """The characters that a token needs, or far too many."""
+        assert self.needs is not None
+        if self.ids is None:
+            return int(self.needs[token_id])
+        at = int(np.searchsorted(self.ids, token_id))
+        return int(self.needs[at]) if at < len(self.ids) and self.ids[at] == token_id else 1 << 30
+
+    @property
+    def nbytes(self) -> int:
+        arrays = [self.exits, self.needs, self.words, self.ids]
+        arrays += [array for leaving in self.leaving for array in leaving[1:]]
+        return 500 + sum(int(array.nbytes) for array in arrays if array is not None)
