@@ -506,20 +506,15 @@ class JsonCore(MaskedCore, JsonTables):
 
     def _open_escapes(self, config: NDArray[np.int64], inside: Inside, room: int, words: NDArray[np.uint32]) -> None:
         """Allow tokens that end within an escape of which only some characters leave room for the end."""
-        farthest = self.shared.farthest(int(config[1]))
-        if not farthest or room >= inside.most:
-            return
-        for token_id in self.shared.endings.open_escapes.tolist():
-            need = inside.need(token_id)
-            if need - farthest <= room < need:
-                while True:
-                    self._run[0] = config
-                    status = kernel.advance(self.mem, self.rows, self.data, self.indptr, token_id, self._run)
-                    if status != kernel.HOLE:
-                        break
-                    self.fill_hole()
-                if status == kernel.LIVE:
-                    words[token_id >> 5] |= np.uint32(1 << (token_id & 31))
+        for token_id in inside.open_escapes(room, self.shared.farthest(int(config[1]))):
+            while True:
+                self._run[0] = config
+                status = kernel.advance(self.mem, self.rows, self.data, self.indptr, token_id, self._run)
+                if status != kernel.HOLE:
+                    break
+                self.fill_hole()
+            if status == kernel.LIVE:
+                words[token_id >> 5] |= np.uint32(1 << (token_id & 31))
 
     def _leave(
         self,

@@ -24,6 +24,8 @@ from outlines_core.vocabulary import TokenTable
 
 __all__ = ["Endings", "Inside", "Leaving"]
 
+_SHORT: Final = 16
+_OUTSIDE: Final = 1 << 30
 _ESCAPE: Final = 3  # the column of exits with the escape state
 
 
@@ -82,9 +84,25 @@ class Inside:
         exits: (n, 5) int64, of all tokens that leave, as `kernels.json.walk_inside` has them.
         leaving: the tokens that leave a string and behind what they do so.
         others: (n, 5) int64, the exits that are not in `leaving`.
+        needs: uint8, what each token needs, up to 17, where that has been asked for (`limit`).
+        most: the most that a token needs.
+        long, long_needs: the tokens that need more than 16.
+        open, open_needs: those that end within an escape; what they need whatever it becomes.
     """
 
-    __slots__ = ("exits", "ids", "leaving", "most", "needs", "others", "words")
+    __slots__ = (
+        "exits",
+        "ids",
+        "leaving",
+        "long",
+        "long_needs",
+        "most",
+        "needs",
+        "open",
+        "open_needs",
+        "others",
+        "words",
+    )
 
     def __init__(
         self,
@@ -122,13 +140,17 @@ class Inside:
                 leaving.append(Leaving(int(mine[0, 1]), *kernel.tokens_below(trie.packed, size, mine)))
         return cls(words if ids is None else None, ids, exits, leaving, others)
 
-    def limit(self, needs: NDArray[np.int32]) -> None:
+    def limit(self, needs: NDArray[np.int32], open_escapes: NDArray[np.intp]) -> None:
         """Keep what the tokens need, (size,) int32: characters of their own and to an end; far too many: outside."""
+        inside = needs < _OUTSIDE
+        self.most = int(needs[inside].max(initial=0))
+        self.long = np.flatnonzero(inside & (needs > _SHORT)).astype(np.int32)
+        self.long_needs = needs[self.long]
+        self.open = open_escapes[inside[open_escapes]]
+        self.open_needs = needs[self.open]
         if self.ids is not None:
             needs = needs[self.ids]
-        outside = 1 << 30
-        self.most = int(np.where(needs < outside, needs, 0).max(initial=0))
-        self.needs = np.minimum(needs, 255).astype(np.uint8) if self.most < 255 else needs
+        self.needs = np.minimum(needs, _SHORT + 1).astype(np.uint8)
 
     def fill(self, out_words: NDArray[np.uint32]) -> None:
         """Write the tokens that stay inside: (n_words + 1,) words."""
@@ -141,24 +163,27 @@ class Inside:
     def fill_limited(self, room: int, out_words: NDArray[np.uint32]) -> None:
         """Write those that need at most `room` characters."""
         assert self.needs is not None
-        if room >= self.most:
+        if room >= _SHORT:
             self.fill(out_words)
+            if room < self.most:
+                kernel.clear_longer(self.long, self.long_needs, room, out_words)
         elif self.ids is not None:
             fill_sparse(self.ids[self.needs <= room], out_words)
         else:
             bits = np.packbits(self.needs <= room, bitorder="little")
             out_words.view(np.uint8)[: len(bits)] = bits
 
-    def need(self, token_id: int) -> int:
-        """The characters that a token needs, or far too many."""
-        assert self.needs is not None
-        if self.ids is None:
-            return int(self.needs[token_id])
-        at = int(np.searchsorted(self.ids, token_id))
-        return int(self.needs[at]) if at < len(self.ids) and self.ids[at] == token_id else 1 << 30
+    def open_escapes(self, room: int, farthest: int) -> list[int]:
+        """The tokens that end within an escape of which only some characters may leave room for the end."""
+        if not farthest or room >= self.most:
+            return []
+        known: list[int] = self.open[(self.open_needs - farthest <= room) & (room < self.open_needs)].tolist()
+        return known
 
     @property
     def nbytes(self) -> int:
-        arrays = [self.exits, self.needs, self.words, self.ids]
+        arrays = [self.exits, self.words, self.ids]
+        if self.needs is not None:
+            arrays += [self.needs, self.long, self.long_needs, self.open, self.open_needs]
         arrays += [array for leaving in self.leaving for array in leaving[1:]]
         return 500 + sum(int(array.nbytes) for array in arrays if array is not None)

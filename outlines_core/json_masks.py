@@ -164,7 +164,7 @@ class LexemeMasks:
             open_ = self.endings.open_escapes
             needs[open_[needs[open_] < _OUTSIDE]] += self.farthest(c)
             known = self._keep(c, kernel.STRING, *found)
-            known.limit(needs)
+            known.limit(needs, open_)
             self._nbytes += known.nbytes
         return known
 

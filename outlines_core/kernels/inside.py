@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["NO_QUOTE", "OPEN_ESCAPE", "closing_quotes", "fill_endings", "tokens_below"]
+__all__ = ["NO_QUOTE", "OPEN_ESCAPE", "clear_longer", "closing_quotes", "fill_endings", "tokens_below"]
 
 NO_QUOTE, OPEN_ESCAPE = -1, -2
 
@@ -74,3 +74,12 @@ def fill_endings(tokens, chars, low, high, texts, live, out_mask):  # type: igno
         g = texts[t]
         if live[g >> 5] >> np.uint32(g & 31) & np.uint32(1) != 0 and low <= chars[k] <= high:
             out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
+
+
+@njit(cache=True, nogil=True)
+def clear_longer(tokens, needs, room, out_mask):  # type: ignore[no-untyped-def]
+    """Clear the bits of the tokens that need more than `room`."""
+    for k in range(tokens.shape[0]):
+        if needs[k] > room:
+            t = tokens[k]
+            out_mask[t >> 5] &= ~(np.uint32(1) << np.uint32(t & 31))

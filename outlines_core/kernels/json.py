@@ -670,10 +670,9 @@ def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ign
                         status = np.int64(LIVE)
                     elif rows[c, OUTCOME] < 0 or mem[consts + 8 * b] >= CLASSES - 1:
                         status = np.int64(DEAD)
-            elif kind == STRING and path[e, 1] == 0 and path[e, 2] >= 0 and path[e, 3] & 0xFFFFFFFF == 0 and b >= 0x80:
-                if _child(mem, path[e, 2], b) == 0:
-                    status = np.int64(DEAD)
-            elif kind == STRING and 0x20 <= b < 0x80 and b != 0x22 and b != 0x5C and path[e, 3] & 0xFFFFFFFF == 0:
+            elif (
+                kind == STRING and b >= 0x20 and b != 0x22 and b != 0x5C and b != 0xED and path[e, 3] & 0xFFFFFFFF == 0
+            ):
                 c, t, n = path[e, 1], path[e, 2], path[e, 3] >> 32
                 if t == -1:
                     t = mem[inst + I_TRIE]
@@ -681,7 +680,7 @@ def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ign
                     to = np.int64(rows[c, b]) if c > 0 else np.int64(0)
                     below = _child(mem, t, b) if t > 0 else np.int64(0)
                     if mem[inst + I_FLAGS] & COUNTED:
-                        n += 1
+                        n += (b & 0xC0) != 0x80
                         if mem[inst + I_MOST] >= 0 and n + rows[to, NEEDED] > mem[inst + I_MOST]:
                             to = np.int64(0)
                     if to != 0:
@@ -845,10 +844,10 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, length
                 leaving = stage == PENDING or (stage == 0 and rows[c, OUTCOME] >= 0)
                 n += stage == PENDING
                 to = zero
-            elif x == 0 and 0x20 <= b < 0x80 and b != 0x5C and mem[consts + 8 * b + 1] != 0:
+            elif x == 0 and b >= 0x20 and b != 0x5C and b != 0xED and mem[consts + 8 * b + 1] != 0:
                 to = np.int64(rows[c, b])
                 status = LIVE if to != 0 else DEAD
-                n += 1
+                n += (b & 0xC0) != 0x80
             else:
                 status, to, _, x = _in_string(mem, rows, zero, c, zero, (n << 32) | x, b)  # instance 0 counts
                 if status == HOLE:
