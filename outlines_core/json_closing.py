@@ -42,7 +42,8 @@ from outlines_core.json_tables import AFTER, NEXT, encoded
 from outlines_core.kernels import json as kernel
 
 if TYPE_CHECKING:
-    from outlines_core.json_core import JsonCore, Records
+    from outlines_core.json_core import JsonCore
+    from outlines_core.json_states import Records
 
 __all__ = ["Closing"]
 
