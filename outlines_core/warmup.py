@@ -101,11 +101,13 @@ def _compile_trie() -> bool:
 def _json_texts() -> None:
     from outlines_core.compile import compile_json_schema
 
-    tokens = {bytes([b]): [b] for b in range(256)} | {b'", "': [257], b"12": [258], b"ab": [259]}
+    tokens = {bytes([b]): [b] for b in range(256)} | {b'", "': [257], b"12": [258], b"ab": [259], b"a" * 20: [260]}
     vocabulary = Vocabulary(256, tokens)
     mask = allocate_bitmask(1, vocabulary)[0]
     known_keys = {"properties": {"ab": {"type": "integer"}, "abc": {}}}
-    for schema, text in ((True, "[" * 80), (_SCHEMA, _TEXT), (known_keys, '{"ab": 1, "abx": 2}')):
+    bounded = {"type": "string", "pattern": "^[a-z]+$", "maxLength": 18}
+    texts = ((True, "[" * 80), (_SCHEMA, _TEXT), (known_keys, '{"ab": 1, "abx": 2}'), (bounded, '"abc"'))
+    for schema, text in texts:
         automaton = compile_json_schema(schema, vocabulary)
         state = automaton.initial_state
         for byte in text.encode():

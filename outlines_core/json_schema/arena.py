@@ -38,6 +38,7 @@ class Arena:
         self._numbers: dict[int, NDArray[np.int32]] = {}
         self._outcomes: dict[int, dict[int, int]] = {}
         self._keep: list[Any] = []
+        self._row = np.zeros(256, dtype=np.int32)
         self._new_states = np.zeros(256, dtype=np.int32)
         self.outcomes: dict[int, list[int]] = {}
         self._add_free()
@@ -121,7 +122,8 @@ class Arena:
         owner = self._owner[c]
         assert owner is not None
         recognizer, state = owner
-        row = recognizer.row(state)
+        row = self._row
+        row[:] = recognizer.row(state)  # some are read-only: for these the kernel would be compiled again
         key = id(recognizer)
         new = self._new_states
         while (n := map_row(row, self._numbers[key], self.rows[c], new)) != 0:

@@ -23,12 +23,13 @@ import json
 import numpy as np
 import outlines_core as oc
 
-BYTES = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)} | {b'{"': [257], b'": ': [258], b"true": [259]})
+BYTES = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)} | {b'{"': [257], b'": ': [258], b"true": [259], b"a" * 20: [260]})
 
 SCHEMAS = [
     ({"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["b"]}, {"a": 1, "b": "é\n"}),
     ({"type": "string", "pattern": "^[A-Z](x|yz)*$", "maxLength": 300}, "Q" + "yz" * 100),
     ({"type": "string", "pattern": "(^a|b)*$", "minLength": 3}, "abb"),
+    ({"type": "string", "pattern": "^[a-z]+$", "maxLength": 18}, "a" * 17),
     ({"type": "string", "minLength": 3, "maxLength": 5000}, "\u20ac" * 200),
     *(({"type": "string", "format": f}, text) for f, text in {
         "date-time": "1999-12-31T23:59:59.5+01:00", "date": "2000-02-29", "time": "01:02:03Z", "duration": "P3DT4H",
