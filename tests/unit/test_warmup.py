@@ -23,7 +23,8 @@ import json
 import numpy as np
 import outlines_core as oc
 
-BYTES = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)} | {b'{"': [257], b'": ': [258], b"true": [259], b"a" * 20: [260]})
+WORDS = {b'{"': [257], b'": ': [258], b"true": [259], b"a" * 20: [260]}
+BYTES = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)} | WORDS)
 
 SCHEMAS = [
     ({"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["b"]}, {"a": 1, "b": "é\n"}),
