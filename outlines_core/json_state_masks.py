@@ -166,38 +166,43 @@ class JsonMasks(MaskedCore, JsonStates):
 
     def _live_endings(self, config: NDArray[np.int64], row: int) -> NDArray[np.uint32] | None:
         """Which texts may stand behind the quote that ends a string at a content row; None: that depends on more."""
-        at = config.copy()
-        at[1], at[3] = row, max(int(self.inst[int(at[0]), kernel.I_LEAST]), 0) << 32
-        out = np.zeros(5, dtype=np.int64)
-        self.mem[kernel.M_GENERIC] = 1
-        status = self.step(at, 0x22, out)
-        key = out.tobytes() if status == kernel.LIVE else status
-        if key in self._endings:
-            return self._endings[key]
-        endings = self.shared.endings
-        live: NDArray[np.uint32] | None = np.zeros(endings.n_words + 1, dtype=np.uint32)
+        place = (int(config[0]), row, int(config[4]))
+        if place not in self._endings:
+            at = config.copy()
+            at[1], at[3] = row, max(int(self.inst[place[0], kernel.I_LEAST]), 0) << 32
+            out = np.zeros(5, dtype=np.int64)
+            self.mem[kernel.M_GENERIC] = 1
+            status = self.step(at, 0x22, out)
+            key = out.tobytes() if status == kernel.LIVE else status
+            if key not in self._endings:
+                self._endings[key] = self._walk_endings(status, out)
+                self._mask_bytes += 4 * self.shared.endings.n_words + 200
+            self._endings[place] = self._endings[key]
+            self._mask_bytes += 200
+        return self._endings[place]
+
+    def _walk_endings(self, status: int, after: NDArray[np.int64]) -> NDArray[np.uint32] | None:
+        """The texts that may stand behind a quote which has led to `after`, if `status` is LIVE."""
         if status == kernel.EXACT:
-            live = None
-        elif status == kernel.LIVE:
-            assert live is not None
-            live[0] = 1
-            self._path[0] = out
-            node, stop = 0, len(endings.trie[0])
-            while node < stop:
-                status = kernel.walk(self.mem, self.rows, endings.trie, self._path, node, stop, 0, live)
-                if status == kernel.LIVE:
-                    break
-                if status == kernel.EXACT:
-                    live = None
-                    break
-                node = int(self.mem[kernel.M_NODE])
-                if status == kernel.HOLE:
-                    self.fill_hole()
-                else:
-                    self.grow()
-        self._endings[key] = live
-        self._mask_bytes += 4 * endings.n_words + 200
-        return live
+            return None
+        endings = self.shared.endings
+        live = np.zeros(endings.n_words + 1, dtype=np.uint32)
+        if status == kernel.DEAD:
+            return live
+        live[0] = 1
+        self._path[0] = after
+        node, stop = 0, len(endings.trie[0])
+        while True:
+            status = kernel.walk(self.mem, self.rows, endings.trie, self._path, node, stop, 0, live)
+            if status == kernel.LIVE:
+                return live
+            if status == kernel.EXACT:
+                return None
+            node = int(self.mem[kernel.M_NODE])
+            if status == kernel.HOLE:
+                self.fill_hole()
+            else:
+                self.grow()
 
     def _unknown_key(
         self, state: int, config: NDArray[np.int64], inside: Inside, stay: NDArray[np.uint32]
