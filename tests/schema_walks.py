@@ -79,6 +79,7 @@ class Walkers:
         self.tokens = Tokens(vocabulary)
         self.eos = set(vocabulary.eos_token_ids)
         self.text: dict[int, bytes] = {i: bytes(t) for t, ids in vocabulary.items() for i in ids if t}
+        self.every = list(self.text)
         self.weights: dict[str, NDArray[np.float64]] = {}
         for name, weight in MANNERS.items():
             self.weights[name] = np.zeros(vocabulary.size)
@@ -198,8 +199,8 @@ class Trial:
                 return
             if automaton.is_accepting(state) and (not len(ids) or rng.random() < 0.3):
                 break
-            heavy = weights[ids] / weights[ids].sum()
-            chosen = int(ids[np.searchsorted(np.cumsum(heavy), rng.random()).clip(max=len(ids) - 1)])
+            heavy = np.cumsum(weights[ids])
+            chosen = int(ids[np.searchsorted(heavy, rng.random() * heavy[-1]).clip(max=len(ids) - 1)])
             following = automaton.next_state(state, chosen)
             if following == oc.DEAD:
                 self.fault("the mask allows a token that leads nowhere", text + b" | " + walkers.text[chosen])
@@ -225,7 +226,8 @@ class Trial:
         if not len(every):
             self.fault("stuck", text)
             return None
-        for token_id in self.rng.choices(list(walkers.text), k=6) + self.rng.choices(ids.tolist() or [0], k=3):
+        some = [int(ids[self.rng.randrange(len(ids))]) for _ in range(3)] if len(ids) else []
+        for token_id in self.rng.choices(walkers.every, k=6) + some:
             bit = bool(self.mask[token_id >> 5] >> (token_id & 31) & 1)
             if token_id in walkers.text and bit != (automaton.next_state(state, token_id) != oc.DEAD):
                 self.fault("mask and next_state differ", text + b" | " + walkers.text[token_id])
@@ -240,10 +242,7 @@ class Trial:
                 self.fault("min_tokens_to_accept", f"{left} after {text + end!r}")
                 return None
             automaton.fill_mask(state, self.mask)
-            ids = unpack_ids(self.mask).tolist()
-            inside = set(ids)
-            likely = walkers.tokens.of(automaton.completion(state))[:1]
-            for token_id in [*likely, *(i for i in walkers.first if i in inside), *ids]:
+            for token_id in self.ending(automaton, state):
                 following = automaton.next_state(state, token_id)
                 if token_id in walkers.text and following != oc.DEAD:
                     nearer = automaton.min_tokens_to_accept(following)
@@ -257,6 +256,13 @@ class Trial:
             self.fault("min_tokens_to_accept", f"0 after {text + end!r}")
             return None
         return end
+
+    def ending(self, automaton: Any, state: int) -> Iterator[int]:
+        """The allowed tokens, those first with which most texts end."""
+        walkers = self.walkers
+        yield from walkers.tokens.of(automaton.completion(state))[:1]
+        yield from (i for i in walkers.first if self.mask[i >> 5] >> (i & 31) & 1)
+        yield from unpack_ids(self.mask).tolist()
 
     def forced(self, automaton: Any, state: int, text: bytes, end: bytes) -> None:
         """`forced_bytes` is a common prefix, and no longer one exists (bytes tell, for every byte is a token)."""
