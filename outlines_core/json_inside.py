@@ -44,9 +44,9 @@ class Endings:
         self.text = np.empty(table.size, dtype=np.int32)
         kernel.closing_quotes(table.data, table.indptr, self.text)
         self.open_escapes = np.flatnonzero(self.text == kernel.OPEN_ESCAPE)
-        ending = np.flatnonzero(self.text >= 0).tolist()
-        data, indptr = table.data.tobytes(), table.indptr.tolist()
-        behind = [data[indptr[t] + int(self.text[t]) + 1 : indptr[t + 1]] for t in ending]
+        ending = np.flatnonzero(self.text >= 0)
+        first, stop = table.indptr[ending] + self.text[ending] + 1, table.indptr[ending + 1]
+        behind = [table.data[a:b].tobytes() for a, b in zip(first.tolist(), stop.tolist(), strict=True)]
         texts = sorted({b"", *behind})
         number = {text: k for k, text in enumerate(texts)}
         self.text[ending] = [number[text] for text in behind]

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.cache import content_key, default_store
 from outlines_core.errors import UnsatisfiableError
 from outlines_core.json_inside import Endings, Inside
-from outlines_core.json_schema.arena import Arena
+from outlines_core.json_schema.arena import FREE, Arena
 from outlines_core.json_schema.lexemes import Lexemes, load_kernels
 from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.strings import StringRecognizer
@@ -42,6 +43,7 @@ SPELLED_WITH: Final = {
 """Bytes without which a kind of value is not used at all."""
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
 _OUTSIDE: Final = 1 << 30
+_VERSION: Final = 1
 
 
 class Whitespace(NamedTuple):
@@ -152,12 +154,36 @@ class LexemeMasks:
                 known = self._inside[c] = self.inside(core, other, kind)
                 self._nbytes += 200
                 return known
+            if c == FREE:
+                return self._any_string(core)
             known = self._keep(c, kind, *self._walk(core, c, kind, _EMPTY))
+        return known
+
+    def _any_string(self, core: JsonTables) -> Inside:
+        """`inside` of a string without constraints, with what tokens need.  On disk for other processes."""
+        store = default_store()
+        key = content_key("inside", _VERSION, self.table.fingerprint, self.in_string.tobytes())
+        arrays = store.get(key)
+        if arrays is None or set(arrays) != {"words", "exits", "needs"}:
+            needs = np.full(self.table.size, _OUTSIDE, dtype=np.int32)
+            words, exits = self._walk(core, FREE, kernel.STRING, needs)
+            arrays = {"words": words, "exits": exits, "needs": np.minimum(needs, self.trie.max_depth + 1)}
+            if self.trie.max_depth < 255:
+                arrays["needs"] = arrays["needs"].astype(np.uint8)
+            if self.table.size >= 4096:
+                store.put(key, arrays)
+        words, exits = arrays["words"].copy(), arrays["exits"].copy()  # from disk they are read-only: other signatures
+        known = self._keep(FREE, kernel.STRING, words, exits)
+        needs = arrays["needs"].astype(np.int32)
+        needs[needs > self.trie.max_depth] = _OUTSIDE
+        known.limit(needs, self.endings.open_escapes)
         return known
 
     def limited(self, core: JsonTables, c: int) -> Inside:
         """`inside`, and how many characters tokens need."""
         known = self._inside.get(c)
+        if c == FREE:
+            return known if known is not None else self._any_string(core)
         if known is None or known.needs is None:
             needs = np.full(self.table.size, _OUTSIDE, dtype=np.int32)
             found = self._walk(core, c, kernel.STRING, needs)

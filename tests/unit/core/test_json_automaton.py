@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import random
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import outlines_core as oc
+from outlines_core import compile as compile_module
 from outlines_core.bitmask import unpack_ids
+from outlines_core.json_masks import LexemeMasks
 
 WORDS = ['"', '":', ",", "{", "}", "[", "]", '{"', '"}', '",', '", "', '":"', '"a', '":{', "},", "}]", "},{", '"],']
 WORDS += ['["', "]]", "true", "false", "null", "12", "10", "1,", "2]", "3,4", "  ", '","a', '"a","b"', '"a","a"', "1,1"]
@@ -380,3 +384,34 @@ def test_lists_of_one_key_order_nothing(vocabulary: oc.Vocabulary) -> None:
     for text in ('{"a":1,"c":1,"n":1}', '{"n":1,"a":1,"b":1,"c":1}', '{"b":1,"n":1,"c":1}'):
         assert accepts(automaton, text)
     assert not accepts(automaton, '{"c":1,"n":1,"a":1}')
+
+
+def test_masks_within_strings_are_found_by_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTLINES_CACHE_DIR", str(tmp_path))
+    tokens = {bytes([b]): [b] for b in range(256)}
+    for first, second in itertools.product('abcdefgh"\\u,}] é', repeat=2):
+        for third in "xyz0123456789 ,:":
+            tokens.setdefault(f"{first}{second}{third}".encode(), [len(tokens)])
+    vocabulary = oc.Vocabulary(len(tokens), tokens)
+    assert vocabulary.size >= 4096  # the vocabularies for which anything is stored
+
+    def masks() -> list[bytes]:
+        compile_module.clear_cache()
+        found = []
+        for schema in ({"type": "string"}, {"type": "string", "maxLength": 2}):
+            automaton = oc.compile_json_schema(schema, vocabulary)
+            _, state = automaton.accept_tokens(automaton.initial_state, list(b'"a'))
+            row = oc.allocate_bitmask(1, vocabulary)[0]
+            automaton.fill_mask(state, row)
+            found.append(row.tobytes())
+        return found
+
+    made = masks()
+    stored = list(tmp_path.rglob("*.bin"))
+    assert stored
+    with monkeypatch.context() as patched:
+        patched.setattr(LexemeMasks, "_walk", None)  # from now on they must come from disk
+        assert masks() == made
+    for path in stored:
+        path.write_bytes(b"damaged")
+    assert masks() == made
