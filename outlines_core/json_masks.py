@@ -44,6 +44,7 @@ SPELLED_WITH: Final = {
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
 _OUTSIDE: Final = 1 << 30
 _VERSION: Final = 1
+_WHITESPACE_KEPT: Final = 1000
 
 
 class Whitespace(NamedTuple):
@@ -125,6 +126,7 @@ class LexemeMasks:
         self.lock = threading.RLock()
         self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
         self._inside: dict[int, Inside] = {}
+        self._whitespace: dict[tuple[bytes, int], tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
         self._nbytes = 0
 
     def missing(self, needed: bytes) -> bytes:
@@ -192,6 +194,22 @@ class LexemeMasks:
             known = self._keep(c, kernel.STRING, *found)
             known.limit(needs, open_)
             self._nbytes += known.nbytes
+        return known
+
+    def whitespace(self, core: JsonTables, x: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The tokens of whitespace alone from whitespace state `x`, and the nodes where something else begins."""
+        key = (core.whitespace, x)
+        known = self._whitespace.get(key)
+        if known is None:
+            ids = np.empty(self.table.size, dtype=np.int32)
+            tops = np.empty((self.trie.info.shape[0], 2), dtype=np.int64)
+            path = np.zeros(self.trie.max_depth + 2, dtype=np.int64)
+            path[0] = x
+            n_ids, n_tops = kernel.walk_whitespace(core.mem, self.trie.packed, self.table.size, path, ids, tops)
+            if len(self._whitespace) >= _WHITESPACE_KEPT:
+                self._whitespace.clear()
+            known = self._whitespace[key] = ids[:n_ids].copy(), tops[:n_tops].copy()
+            self._nbytes += known[0].nbytes + known[1].nbytes
         return known
 
     def farthest(self, c: int) -> int:

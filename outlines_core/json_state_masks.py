@@ -19,7 +19,7 @@ from outlines_core.json_schema.machine import Machine
 from outlines_core.json_states import JsonStates
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels.dfa import mask_hash, mask_to_ids
-from outlines_core.kernels.inside import fill_endings
+from outlines_core.kernels.inside import fill_endings, set_tokens
 from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
 from outlines_core.vocabulary import Vocabulary
@@ -105,7 +105,12 @@ class JsonMasks(MaskedCore, JsonStates):
         i, c, t, x, _ = config.tolist()
         kind, flags = int(self.inst[i, kernel.I_KIND]), int(self.inst[i, kernel.I_FLAGS])
         shared = self.shared
-        if kind == kernel.STRUCT or c == 0 or x & 0xFFFFFFFF:
+        if kind == kernel.STRUCT:
+            ids, tops = shared.whitespace(self, x)
+            set_tokens(ids, words)
+            self._walk_tops(kernel.walk_struct, state, (config, tops), words)
+            return words[: self.n_words]
+        if c == 0 or x & 0xFFFFFFFF:
             self._walk(state, config, words)
             return words[: self.n_words]
         if kind == kernel.STRING and flags & kernel.COUNTED and self.inst[i, kernel.I_MOST] >= 0:
@@ -255,14 +260,18 @@ class JsonMasks(MaskedCore, JsonStates):
         if not len(exits):
             return
         limits = np.array(bounds, dtype=np.int64)
+        self._walk_tops(kernel.walk_exits, state, (config, exits, limits), words)
+
+    def _walk_tops(
+        self, walk: Any, state: int, places: tuple[NDArray[np.int64], ...], words: NDArray[np.uint32]
+    ) -> None:
+        """Walk the subtrees of many nodes."""
         self.mem[kernel.M_EXIT] = 0
         self.mem[kernel.M_NODE] = -1
         self.mem[kernel.M_GENERIC] = 1
         given = 0
         while True:
-            status = kernel.walk_exits(
-                self.mem, self.rows, self.trie.packed, config, exits, limits, self._path, given, words
-            )
+            status = walk(self.mem, self.rows, self.trie.packed, *places, self._path, given, words)
             if status == kernel.LIVE:
                 return
             at = self.mem[[kernel.M_EXIT, kernel.M_NODE]]

@@ -74,6 +74,7 @@ class JsonTables:
 
     def __init__(self, machine: Machine, shared: LexemeMasks, whitespace: Whitespace, limits: Limits) -> None:
         self.machine, self.shared, self.limits = machine, shared, limits
+        self.whitespace = whitespace.table.tobytes()
         self._allocate(whitespace)
         self.info: list[Any] = [None, ("end",)]
         self._instances: dict[Any, int] = {}

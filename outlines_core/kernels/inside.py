@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["NO_QUOTE", "OPEN_ESCAPE", "clear_longer", "closing_quotes", "fill_endings", "tokens_below"]
+__all__ = ["NO_QUOTE", "OPEN_ESCAPE", "clear_longer", "closing_quotes", "fill_endings", "set_tokens", "tokens_below"]
 
 NO_QUOTE, OPEN_ESCAPE = -1, -2
 
@@ -83,3 +83,11 @@ def clear_longer(tokens, needs, room, out_mask):  # type: ignore[no-untyped-def]
         if needs[k] > room:
             t = tokens[k]
             out_mask[t >> 5] &= ~(np.uint32(1) << np.uint32(t & 31))
+
+
+@njit(cache=True, nogil=True)
+def set_tokens(tokens, out_mask):  # type: ignore[no-untyped-def]
+    """Set the bits of tokens."""
+    for k in range(tokens.shape[0]):
+        t = tokens[k]
+        out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)

@@ -72,6 +72,8 @@ __all__ = [
     "walk_exits",
     "walk_groups",
     "walk_inside",
+    "walk_struct",
+    "walk_whitespace",
     "words_below",
 ]
 
@@ -703,6 +705,71 @@ def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ign
         else:
             mem[M_NODE] = node
             return status
+    return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
+def walk_whitespace(mem, vocabulary, size, path, out_ids, out_tops):  # type: ignore[no-untyped-def]
+    """Tokens of whitespace alone, and the nodes where something else begins, behind whitespace or at once.
+
+    path      (max_depth + 1,) int64: path[0] is the whitespace state where the tokens begin
+    out_ids   (size,) int32     out_tops  (n_nodes, 2) int64: node, the whitespace state before it
+    Returns how many ids and how many nodes there are.
+    """
+    info, end, token = vocabulary
+    consts = mem[R_CONSTS]
+    n_ids, n_tops, node = 0, 0, np.int64(0)
+    while node < info.shape[0]:
+        depth, klass = np.int64(info[node]) >> 8, mem[consts + 8 * (np.int64(info[node]) & 255)]
+        before = path[depth - 1]
+        if klass < 4:
+            path[depth] = mem[consts + 8 * before + klass]
+            if path[depth] != 0:
+                if token[node] < size:
+                    out_ids[n_ids] = token[node]
+                    n_ids += 1
+                node += 1
+                continue
+        elif klass < CLASSES - 1 and mem[consts + 8 * before + 4] != 0:
+            out_tops[n_tops, 0] = node
+            out_tops[n_tops, 1] = before
+            n_tops += 1
+        node = np.int64(end[node])
+    return n_ids, n_tops
+
+
+@njit(cache=True, nogil=True)
+def walk_struct(mem, rows, vocabulary, config, tops, path, given, out_mask):  # type: ignore[no-untyped-def]
+    """`walk` of a structural state, but for the tokens of whitespace alone.
+
+    config  (5,) int64: where the tokens begin
+    tops    as `walk_whitespace` leaves them
+    meta    meta[M_EXIT], meta[M_NODE]: where to begin (0, -1), and where to go on after a status other than LIVE
+    """
+    info, end, _ = vocabulary
+    i = config[0]
+    classes = mem[R_INST] + INST * i + I_CLASS
+    consts = mem[R_CONSTS]
+    node = mem[M_NODE]
+    for k in range(mem[M_EXIT], tops.shape[0]):
+        top = tops[k, 0]
+        if node < 0:
+            packed = np.int64(info[top])
+            if mem[classes + mem[consts + 8 * (packed & 255)]] == 0:
+                continue
+            node = top
+            e = (packed >> 8) - 1
+            path[e, 0] = i
+            path[e, 1] = 0
+            path[e, 2] = 0
+            path[e, 3] = tops[k, 1]
+            path[e, 4] = config[4]
+        status = walk(mem, rows, vocabulary, path, node, end[top], given, out_mask)
+        given = 0
+        if status != LIVE:
+            mem[M_EXIT] = k
+            return status
+        node = np.int64(-1)
     return np.int64(LIVE)
 
 
