@@ -16,7 +16,7 @@ from outlines_core.json_inside import Inside
 from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.machine import Machine
-from outlines_core.json_states import JsonStates
+from outlines_core.json_states import NO_RECORDS, JsonStates
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels.dfa import mask_hash, mask_to_ids
 from outlines_core.kernels.inside import fill_endings, set_tokens
@@ -65,10 +65,15 @@ class JsonMasks(MaskedCore, JsonStates):
                 return known
             if not FIRST_STATE <= state < len(self.state_config):
                 raise ValueError(f"{state} is not a state of this automaton")
-            key = self._mask_key(state)
+            key, own = self._mask_key(state), (self.state_config[state], self.state_records[state])
             known = self._by_config.get(key)
+            if known is None and own[1] is not NO_RECORDS:
+                known = self._by_config.get(own)
             if known is None:
+                self._n_exact = 0
                 words = self._words(state)
+                if self._n_exact and own[1] is not NO_RECORDS:
+                    key = own  # the texts so far have been looked at
                 self._add_duplicates(words)
                 if self.accepting[state]:
                     self._add_eos(words)

@@ -32,7 +32,7 @@ from outlines_core.json_schema.machine import (
     Return,
 )
 from outlines_core.json_schema.sat import placed
-from outlines_core.json_schema.shapes import bits_of
+from outlines_core.json_schema.shapes import bits_of, named
 from outlines_core.kernels import json as kernel
 from outlines_core.limits import Limits
 
@@ -512,11 +512,11 @@ class JsonTables:
         found = self._instances.get(key)
         if found is not None:
             return kernel.pack(found)
-        named = [name for name in frame.seen if name is not None]
-        texts = sorted([*shape.keys, *named], key=encoded) if named else shape.sorted_keys
+        names = named(frame.seen)
+        texts = sorted([*shape.keys, *names], key=encoded) if names else shape.sorted_keys
         row, recognizer, flags = 0, None, 0
         if others:
-            flags = kernel.OTHERS | (kernel.UNNAMED if None in frame.seen else 0)
+            flags = kernel.OTHERS | (kernel.UNNAMED if len(names) < len(frame.seen) else 0)
             if not shape.key_tests:
                 row = FREE
             else:
@@ -529,7 +529,7 @@ class JsonTables:
                     recognizer = self.shared.lexemes.strings(tests, tuple((care, v) for v in values))
                 row = self._row(recognizer) if recognizer.start else 0
         leaves = shape.leaves
-        if named:
+        if names:
             place = {text: leaf for leaf, text in enumerate(texts)}
             leaves = [place[text] for text in shape.keys]
         words = [0] * ((len(texts) >> 6) + 1)

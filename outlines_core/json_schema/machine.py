@@ -25,7 +25,7 @@ from outlines_core.json_schema.lexemes import Cubes, Lexemes, TestKey
 from outlines_core.json_schema.lower import FALSE_SUB, TRUE_SUB, Lowering, Sub
 from outlines_core.json_schema.nodes import SchemaNode
 from outlines_core.json_schema.sat import Satisfiability, Usable
-from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
+from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, Seen, bits_of
 from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split
 
 _MAX_BRANCHES: Final = 256
@@ -33,12 +33,10 @@ _NOTHING_SETTLED: Final[dict[int, bool]] = {}
 _MAX_CUBES: Final = 24
 _MAX_OPTIONS: Final = 4000
 
-__all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "Return", "Seen"]
+__all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "Return"]
 
 ONLY: Final[Cubes] = ((1, 1),)
 NULL, NUMBERS, STRINGS, ARRAYS, OBJECTS = 0, 1, 2, 3, 4
-Seen: TypeAlias = frozenset[str | None]
-"""Other keys that an object has; None: one whose name is not known here."""
 Outcome: TypeAlias = tuple[bool, ...]
 
 
@@ -612,9 +610,9 @@ class Machine:
             if frame.blocked >> key & 1:
                 return None
         else:
-            if name is not None and name in seen:
+            if name in seen:
                 return None
-            seen = seen | {name}
+            seen = seen | {key if name is None else name}
         place = frame.place
         if frame.branches is not None:
             made = self._branch_member(frame, frame.branches, key, blocked, seen)

@@ -24,7 +24,7 @@ from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.json_schema.formula import FALSE, TRUE, Cube, Formula
 from outlines_core.json_schema.lower import FALSE_SUB, TRUE_SUB, Lowering, Sub
 from outlines_core.json_schema.nodes import ARRAY, INTEGER, NUMBER, OBJECT, STRING, SchemaNode
-from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, bits_of
+from outlines_core.json_schema.shapes import NOBODY, Key, ObjectShape, Seen, bits_of
 from outlines_core.json_schema.splits import TRUE_SPLIT, Props, Split, canonical, plain
 
 if TYPE_CHECKING:
@@ -670,17 +670,17 @@ class Satisfiability:
             self._settled_formulas[f] = known
         return known
 
-    def rest_of_object(self, shape: ObjectShape, f: Formula, blocked: int, seen: frozenset[str | None]) -> bool:
+    def rest_of_object(self, shape: ObjectShape, f: Formula, blocked: int, seen: Seen) -> bool:
         """Can an object be completed of which `f` is left to fulfil, without the `blocked` and the `seen` keys?"""
         if f in (TRUE, FALSE):
             return f == TRUE
         return any(self.object_cube(shape, cube, blocked, seen) for cube in self.formulas.cubes(self.known_required(f)))
 
-    def object_cube(self, shape: ObjectShape, cube: Cube, blocked: int, seen: frozenset[str | None]) -> bool:
+    def object_cube(self, shape: ObjectShape, cube: Cube, blocked: int, seen: Seen) -> bool:
         key = ("oc", id(shape), frozenset(cube.items()), blocked, seen)
         return self._ask(key, lambda: self._object(shape, cube, blocked, seen))
 
-    def _object(self, shape: ObjectShape, cube: Cube, blocked: int, seen: frozenset[str | None]) -> bool:
+    def _object(self, shape: ObjectShape, cube: Cube, blocked: int, seen: Seen) -> bool:
         props: list[Props] = []
         names: list[Sub] = []
         violated: list[tuple[str, Any]] = []
@@ -720,7 +720,7 @@ class Satisfiability:
         cube: Cube,
         shape: ObjectShape,
         blocked: int,
-        seen: frozenset[str | None],
+        seen: Seen,
         low: int,
         high: int | None,
     ) -> bool:
@@ -847,7 +847,7 @@ class _Members:
         props: list[Props],
         names: list[Sub],
         blocked: int,
-        seen: frozenset[str | None],
+        seen: Seen,
     ) -> None:
         self.sat, self.shape, self.props, self.names = sat, shape, props, names
         self.blocked, self.seen = blocked, seen

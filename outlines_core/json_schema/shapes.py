@@ -12,7 +12,7 @@ keys that are not yet ruled out can still be written in some order, and liveness
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from outlines_core.json_schema.splits import Props
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from outlines_core.json_schema.lexemes import Lexemes
     from outlines_core.json_schema.lower import Lowering, Sub
 
-__all__ = ["Key", "ObjectShape", "bits_of"]
+__all__ = ["NOBODY", "Key", "ObjectShape", "Seen", "bits_of", "named"]
 
 Key = int | tuple[int, ...]
 """A known key by its number, or the class of another one: what the key tests say about it."""
+Seen: TypeAlias = frozenset[str | tuple[int, ...]]
+"""Other keys that an object has; a tuple: what the key tests say of one whose name is not known here."""
 _MANY: Final = 64
 
 
@@ -176,19 +178,25 @@ class ObjectShape:
         split(())
         return found
 
-    def others_left(self, values: tuple[int, ...], seen: frozenset[str | None], n: int) -> bool:
+    def others_left(self, values: tuple[int, ...], seen: Seen, n: int) -> bool:
         """Are there `n` more keys, not known and not seen, about which the first key tests say `values`?"""
         if not self.key_tests:
             return True
         care = (1 << len(values)) - 1
         value = sum(bit << i for i, bit in enumerate(values))
-        return self.lexemes.has_strings(self.key_tests, ((care, value),), self.excluded(seen), n)
+        unnamed = values in seen  # it is one of those that the next line counts
+        return self.lexemes.has_strings(self.key_tests, ((care, value),), self.excluded(seen), n + unnamed)
 
-    def excluded(self, seen: frozenset[str | None]) -> frozenset[str]:
-        return frozenset(self.keys) | frozenset(key for key in seen if key is not None)
+    def excluded(self, seen: Seen) -> frozenset[str]:
+        return frozenset(self.keys) | frozenset(named(seen))
 
 
-NOBODY: Final[frozenset[str | None]] = frozenset()
+NOBODY: Final[Seen] = frozenset()
+
+
+def named(seen: Seen) -> list[str]:
+    """The names that are known."""
+    return [key for key in seen if isinstance(key, str)]
 
 
 def _precedences(lists: list[list[str]], numbers: dict[str, int]) -> list[int]:

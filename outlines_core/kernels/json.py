@@ -555,6 +555,9 @@ def step(mem, rows, path, e, b, out, d):  # type: ignore[no-untyped-def]
         out[d, 2] = t
         out[d, 3] = x
         if t == 0 and mem[inst + I_FLAGS] & OTHERS:
+            if mem[inst + I_FLAGS] & UNNAMED and status == LIVE:  # it must not become the other key without a name
+                mem[M_KIND] = HOLE_END
+                return EXACT
             mem[M_EXACT] = 1
         return status
     if kind == PLAIN:
@@ -678,7 +681,8 @@ def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ign
                 c, t, n = path[e, 1], path[e, 2], path[e, 3] >> 32
                 if t == -1:
                     t = mem[inst + I_TRIE]
-                if t >= 0 and mem[consts + 8 * b + 1] != 0 and (c == 0 or rows[c, FILLED] != 0):
+                plain = mem[inst + I_FLAGS] & UNNAMED == 0 and mem[consts + 8 * b + 1] != 0
+                if plain and t >= 0 and (c == 0 or rows[c, FILLED] != 0):
                     to = np.int64(rows[c, b]) if c > 0 else np.int64(0)
                     below = _child(mem, t, b) if t > 0 else np.int64(0)
                     if mem[inst + I_FLAGS] & COUNTED:

@@ -63,6 +63,7 @@ STRINGS += [
     '\\ud83d"',
     'é"',
 ]
+STRINGS += ['":1,', '":1,"', '":1,"a', '":1,"a"', '":1,"b', '":1,"b":1', '{"a":1,"a', '{"b":1,"a":1', '{"b":1,"b']
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +179,27 @@ TEXT = '{"name": "x\\u00e9", "age": 12, "tags": ["a","bcd"], "k": {"q": 1, "u": 
 def test_masks_within_bounded_strings(characters: oc.Vocabulary, schema: Any, inside: Any) -> None:
     automaton = oc.compile_json_schema(inside({"type": "string", **schema}), characters, whitespace="compact")
     for seed in range(4):
+        walked(automaton, characters, seed)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"propertyNames": {"enum": ["\n"]}},
+        {"propertyNames": {"pattern": "^[ab]$"}},
+        {"propertyNames": {"pattern": "^(a|b.*)$"}},
+        {"propertyNames": {"pattern": "^(a|b.*)$"}, "properties": {"bb": {}}, "maxProperties": 2},
+        {"patternProperties": {"^a$": {"type": "integer"}, "^b": {}}, "additionalProperties": False},
+        {"patternProperties": {"^[ab]$": {}}, "additionalProperties": False, "minProperties": 2},
+        {"additionalProperties": {"type": "integer"}},
+    ],
+)
+@pytest.mark.parametrize("order", ["schema", "any"])
+def test_masks_over_several_keys(characters: oc.Vocabulary, schema: Any, order: str) -> None:
+    automaton = oc.compile_json_schema(
+        {"type": "object", **schema}, characters, whitespace="compact", property_order=order
+    )
+    for seed in range(6):
         walked(automaton, characters, seed)
 
 
