@@ -24,6 +24,7 @@ _DURATION = re.compile(
 )
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_LONG_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LOCAL = rf'(?:{_ATOM}(?:\.{_ATOM})*|"(?:[ !#-\[\]-~]|\\[ -~])*")'
 _MAIL = re.compile(rf"({_LOCAL})@(\[.*\]|.*)", re.DOTALL)
@@ -128,7 +129,9 @@ def _mail_domain(text: str, *, international: bool) -> bool | None:
         return None
     if international and not text.isascii():
         return _idn_hostname(text) or None  # U-labels, or whatever has none of the ASCII signs? The RFCs differ
-    return True if _HOST.fullmatch(text) and "--" not in text else None if _HOST.fullmatch(text) else False
+    if _HOST.fullmatch(text):
+        return True if "--" not in text else None
+    return None if _LONG_HOST.fullmatch(text) else False  # RFC 5321's rule sets no bound on a label, RFC 1035 does
 
 
 def _email(text: str) -> bool | None:

@@ -276,7 +276,9 @@ class Machine:
         options = self._options(self.sat.known_required(self.combined(formulas, cubes)), subs, rest_fits)
         if not options:
             return None
-        ts = sorted({a for f in formulas for a in self.formulas.atoms(f) if a in subs})
+        ts = sorted(
+            {a for f in formulas for a in self.formulas.atoms(f) if a in subs} | {a for o in options for a, _ in o}
+        )
         if len(options) == 1 and len(options[0]) == len(ts):
             settled = dict(options[0])
             splits = [lowering.split(subs[a]) for a in ts]
@@ -313,11 +315,20 @@ class Machine:
             if n >= _MAX_CUBES:
                 return self._consistent_options(f, subs, rest_fits)
             mine = frozenset((a, v) for a, v in cube.items() if a in subs)
-            if mine not in found and rest_fits(
-                formulas.all([a if v else -a for a, v in cube.items() if a not in subs])
-            ):
-                found[mine] = None
+            rest = {a: v for a, v in cube.items() if a not in subs}
+            if mine not in found and rest_fits(formulas.all([a if v else -a for a, v in rest.items()])):
+                found[mine | self._not_bad(rest, subs)] = None
         return [o for o in found if not any(other < o for other in found)]
+
+    def _not_bad(self, rest: Cube, subs: dict[int, Sub]) -> frozenset[tuple[int, bool]]:
+        """That an item has none of the values with which not all items could differ; nothing for other children."""
+        bad = self.sat.bad_values(rest)
+        if not bad:
+            return frozenset()
+        sub = self.sat.one_of(bad)
+        atom = self.formulas.atom(("t", sub))
+        subs[atom] = sub
+        return frozenset(((atom, False),))
 
     def _consistent_options(
         self, f: Formula, subs: dict[int, Sub], rest_fits: Callable[[Formula], bool]
@@ -332,8 +343,14 @@ class Machine:
                 )
             undecided = next((a for a in formulas.atoms(g) if a in subs), None)
             if undecided is None:
-                if rest_fits(g):
-                    found.append(chosen)
+                if all(formulas.payload(a)[0] != "U?" for a in formulas.atoms(g)):
+                    found += [chosen] if rest_fits(g) else []
+                    continue
+                found += [
+                    chosen | self._not_bad(cube, subs)
+                    for cube in formulas.cubes(g)
+                    if rest_fits(formulas.all([a if v else -a for a, v in cube.items()]))
+                ]
                 continue
             own = lowering.split(subs[undecided])
             for truth in (True, False):

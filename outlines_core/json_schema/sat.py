@@ -64,6 +64,7 @@ class Satisfiability:
         self._known: dict[Hashable, bool] = {(TRUE_SUB,): True, (FALSE_SUB,): False}
         self._asking: set[Hashable] = set()
         self.assumed = False
+        self._bad_values: dict[frozenset[tuple[int, bool]], frozenset[Any]] = {}
         self._shapes: dict[tuple[int, ...], ObjectShape] = {}
         self._settled_formulas: dict[Formula, Formula] = {}
         self._listing: set[tuple[Formula, Formula, int]] = set()
@@ -260,6 +261,8 @@ class Satisfiability:
             if self.array_ends(f):
                 return True
             for child, rest in self._steps(f):
+                if rest == f:  # what ends behind such an item ends without it
+                    continue
                 values = self.some_values(child, _FEW + len(seen))
                 complete = complete and len(values) < _FEW + len(seen)
                 for value in values:
@@ -376,10 +379,24 @@ class Satisfiability:
 
         `cube` is what is left to fulfil behind that item: items, counts, and "U?".
         """
-        payloads = [self.formulas.payload(a) for a in cube]
+        key = frozenset(cube.items())
+        known = self._bad_values.get(key)
+        if known is None:
+            payloads = [(self.formulas.payload(a), v) for a, v in cube.items()]
+            seen = [p[1] for p, v in payloads if p[0] == "U?" and v]
+            if not seen:
+                known = frozenset()
+            elif all(v and p[0] in ("I", "C", "U?") for p, v in payloads):
+                known = self._bad_for_items([p for p, _ in payloads], frozenset().union(*seen))
+            else:
+                known = self._bad_for_more(cube, frozenset().union(*seen))
+            self._bad_values[key] = known
+        return known
+
+    def _bad_for_items(self, payloads: list[Any], seen: frozenset[Any]) -> frozenset[Any]:
+        """`bad_values` where nothing but items and counts is left to fulfil."""
         items = [(p[1], p[2]) for p in payloads if p[0] == "I"]
         low = max((p[1] for p in payloads if p[0] == "C"), default=0)
-        seen = next(p[1] for p in payloads if p[0] == "U?")
         if low == 0:
             return frozenset()
         n = max((len(first) for first, _ in items), default=0)
@@ -387,6 +404,46 @@ class Satisfiability:
         for i in range(min(low, n + 1)):
             candidates.update(self._values_at(items, i, seen, low + 1) or ())
         return frozenset(v for v in candidates if not self._unique(items, low, seen | {v}))
+
+    def _bad_for_more(self, cube: Cube, seen: frozenset[Any]) -> frozenset[Any]:
+        """`bad_values` beside `contains` or negations: of values in plenty none is bad, few are tried one by one."""
+        formulas = self.formulas
+        rest = {a: v for a, v in cube.items() if formulas.payload(a)[0] not in ("U", "U?")}
+        start = formulas.all([a if v else -a for a, v in rest.items()])
+        if self.array_ends(start) or self._search(rest, _MANY_VALUES + 2 * len(seen)):
+            return frozenset()
+        most = self._wanted_items(rest) + len(seen) + 1  # where an item has so many values, one of them is free
+        open_, candidates = [start], set[Any]()
+        for f in open_:
+            for child, following in self._steps(f):
+                values = self.some_values(child, most)
+                if len(values) < most:
+                    candidates.update(values)
+                if values and following not in open_:
+                    open_.append(following)
+            if len(open_) > _MAX_STEPS:
+                raise LimitExceededError(
+                    "which items of an array can differ takes too long to find out",
+                    given=len(open_),
+                    limit=_MAX_STEPS,
+                )
+        settled = {a: v for a, v in cube.items() if formulas.payload(a)[0] != "U?"}
+        return frozenset(
+            value
+            for value in candidates
+            if not self._search_distinct(settled | {formulas.atom(("U", seen | {value})): True})
+        )
+
+    def _wanted_items(self, cube: Cube) -> int:
+        """No shortest array of a cube of items and counts has more items than this."""
+        total = 0
+        for atom, positive in cube.items():
+            kind, *_, low, high = self.formulas.payload(atom)
+            if kind in ("C", "K"):
+                total += low if positive else (high or 0) + 1
+            elif kind == "I":
+                total += 0 if positive else len(self.formulas.payload(atom)[1]) + 1
+        return total
 
     def _reachable(self, items: list[tuple[tuple[Sub, ...], Sub]], j: int, low: int) -> bool:
         return self._enough_items(items, max(j + 1, low))
