@@ -20,6 +20,7 @@ from outlines_core.index import RegexAutomaton
 from outlines_core.json_core import JsonCore
 from outlines_core.json_index import JsonAutomaton
 from outlines_core.json_masks import LexemeMasks, Whitespace
+from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.reader import read_schema
 from outlines_core.json_schema.refusals import leave_out, unsupported_places
 from outlines_core.json_schema.sources import to_schema
@@ -244,7 +245,7 @@ def compile_json_schema(
     document = to_schema(schema)
     options = (whitespace, max_whitespace, property_order, bool(ensure_ascii), bool(lenient))
     key = None
-    text = json.dumps(document, default=repr)
+    text = deeply(lambda: json.dumps(document, default=repr))
     if registry is None:
         key = (text, *options, limits_, vocab.fingerprint)
     core = _json_cores.get(key) if key is not None else None

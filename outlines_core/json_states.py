@@ -205,7 +205,7 @@ class JsonStates(JsonTables):
         made = self.machine.returns[int(self.mem[kernel.M_A])]
         assert made is not None
         outcome = self.outcomes[int(self.mem[kernel.M_B])]
-        value = canonical(_value_of(text))
+        value = deeply(lambda: canonical(_value_of(text)))
         return self.after_struct(deeply(lambda: self.machine.after(made, outcome, value)))
 
     def _names_keys(self, i: int) -> bool:

@@ -60,9 +60,7 @@ def deeply(question: Callable[[], T]) -> T:
     if error:
         problem: Any = error[0]
         if isinstance(problem, RecursionError):
-            raise LimitExceededError(
-                "the schema nests required values too deeply", given=_DEPTH, limit=_DEPTH
-            ) from None
+            raise LimitExceededError("the schema nests values too deeply", given=_DEPTH, limit=_DEPTH) from None
         raise problem
     return answer[0]
 

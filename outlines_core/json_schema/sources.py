@@ -13,18 +13,17 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import sys
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
-from outlines_core.errors import ConstraintSyntaxError, LimitExceededError
+from outlines_core.errors import ConstraintSyntaxError
 from outlines_core.json_schema.annotations import is_annotation, is_pydantic, schema_of_annotation, schema_of_signature
+from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.values import describe
 
 __all__ = ["to_schema"]
 
 _CONSTANT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)', re.DOTALL)
-_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
 _LONG: Final = 4_000  # digits: Python refuses to read integers of 4,300
 
 
@@ -86,16 +85,9 @@ def _from_text(source: str | bytes | bytearray) -> dict[str, Any] | bool:
             raise ConstraintSyntaxError(f"the schema is not Unicode text: {error}") from None
     source = source.removeprefix("\ufeff")
     try:
-        schema = _parse(source)
+        schema = deeply(lambda: _parse(source))
     except json.JSONDecodeError as error:
         raise ConstraintSyntaxError(f"malformed JSON: {error.msg}", source=source, offset=error.pos) from None
-    except RecursionError:
-        depth, limit = _depth(source), sys.getrecursionlimit()
-        raise LimitExceededError(
-            f"the schema's text is nested {depth} deep, the JSON parser reads about {limit}; a dict may be deeper",
-            given=depth,
-            limit=limit,
-        ) from None
     if not isinstance(schema, (dict, bool)):
         raise ConstraintSyntaxError(f"a schema must be an object, true or false, not {describe(schema)}", source=source)
     return schema
@@ -117,11 +109,3 @@ def _parse(source: str) -> Any:
             parse_constant=refuse_constant,
             parse_int=lambda digits: int(digits) if len(digits) <= _LONG else Decimal(digits),
         )
-
-
-def _depth(source: str) -> int:
-    depth = deepest = 0
-    for match in _BRACKET.finditer(source):
-        depth += (match.group(1) is not None) - (match.group(2) is not None)
-        deepest = max(deepest, depth)
-    return deepest

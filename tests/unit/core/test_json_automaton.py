@@ -317,15 +317,25 @@ def test_few_unique_items_are_counted(vocabulary: oc.Vocabulary) -> None:
         oc.compile_json_schema({**few, "minItems": 4}, vocabulary)
 
 
-@pytest.mark.parametrize("depth", [50, 400])
-def test_deep_schemas(vocabulary: oc.Vocabulary, depth: int) -> None:
+@pytest.mark.parametrize("depth", [50, 600])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_deep_schemas(vocabulary: oc.Vocabulary, depth: int, as_text: bool) -> None:
     schema: Any = {"type": "integer"}
+    text = '{"type": "integer"}'
     for _ in range(depth):
         schema = {"type": "object", "properties": {"a": schema}, "required": ["a"], "minProperties": 1}
-    automaton = oc.compile_json_schema(schema, vocabulary)
+        text = f'{{"type": "object", "properties": {{"a": {text}}}, "required": ["a"], "minProperties": 1}}'
+    automaton = oc.compile_json_schema(text if as_text else schema, vocabulary)
     text = '{"a":' * depth + "0" + "}" * depth
     assert accepts(automaton, text)
     assert automaton.completion(automaton.initial_state) == text.encode()
+
+
+def test_deep_items_that_must_differ(vocabulary: oc.Vocabulary) -> None:
+    automaton = oc.compile_json_schema({"type": "array", "uniqueItems": True}, vocabulary)
+    deep = "[" * 1200 + "]" * 1200
+    assert accepts(automaton, f"[{deep},[{deep}]]")
+    assert not accepts(automaton, f"[{deep},{deep}]")
 
 
 def test_vocabularies_that_lack_bytes() -> None:
