@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError
 from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula
-from outlines_core.json_schema.lexemes import Cubes
+from outlines_core.json_schema.lexemes import ONLY, Cubes
 from outlines_core.json_schema.machine import (
     ARRAYS,
     NUMBERS,
     OBJECTS,
-    ONLY,
     STRINGS,
     ArrayFrame,
     Frame,

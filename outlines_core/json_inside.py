@@ -22,10 +22,10 @@ from outlines_core.kernels.trie import build_trie
 from outlines_core.trie import TokenTrie
 from outlines_core.vocabulary import TokenTable
 
-__all__ = ["Endings", "Inside", "Leaving"]
+__all__ = ["OUTSIDE", "Endings", "Inside", "Leaving"]
 
 _SHORT: Final = 16
-_OUTSIDE: Final = 1 << 30
+OUTSIDE: Final = 1 << 30
 _ESCAPE: Final = 3  # the column of exits with the escape state
 
 
@@ -142,7 +142,7 @@ class Inside:
 
     def limit(self, needs: NDArray[np.int32], open_escapes: NDArray[np.intp]) -> None:
         """Keep what the tokens need, (size,) int32: characters of their own and to an end; far too many: outside."""
-        inside = needs < _OUTSIDE
+        inside = needs < OUTSIDE
         self.most = int(needs[inside].max(initial=0))
         self.long = np.flatnonzero(inside & (needs > _SHORT)).astype(np.int32)
         self.long_needs = needs[self.long]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from outlines_core.cache import content_key, default_store
 from outlines_core.errors import UnsatisfiableError
-from outlines_core.json_inside import Endings, Inside
+from outlines_core.json_inside import OUTSIDE, Endings, Inside
 from outlines_core.json_schema.arena import FREE, Arena
 from outlines_core.json_schema.lexemes import Lexemes, load_kernels
 from outlines_core.json_schema.sat import Usable
@@ -42,7 +42,6 @@ SPELLED_WITH: Final = {
 }
 """Bytes without which a kind of value is not used at all."""
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
-_OUTSIDE: Final = 1 << 30
 _VERSION: Final = 1
 _WHITESPACE_KEPT: Final = 1000
 
@@ -167,7 +166,7 @@ class LexemeMasks:
         key = content_key("inside", _VERSION, self.table.fingerprint, self.in_string.tobytes())
         arrays = store.get(key)
         if arrays is None or set(arrays) != {"words", "exits", "needs"}:
-            needs = np.full(self.table.size, _OUTSIDE, dtype=np.int32)
+            needs = np.full(self.table.size, OUTSIDE, dtype=np.int32)
             words, exits = self._walk(core, FREE, kernel.STRING, needs)
             arrays = {"words": words, "exits": exits, "needs": np.minimum(needs, self.trie.max_depth + 1)}
             if self.trie.max_depth < 255:
@@ -175,11 +174,9 @@ class LexemeMasks:
             if self.table.size >= 4096:
                 store.put(key, arrays)
         words, exits = arrays["words"].copy(), arrays["exits"].copy()  # from disk they are read-only: other signatures
-        known = self._keep(FREE, kernel.STRING, words, exits)
         needs = arrays["needs"].astype(np.int32)
-        needs[needs > self.trie.max_depth] = _OUTSIDE
-        known.limit(needs, self.endings.open_escapes)
-        return known
+        needs[needs > self.trie.max_depth] = OUTSIDE
+        return self._keep(FREE, kernel.STRING, words, exits, needs)
 
     def limited(self, core: JsonTables, c: int) -> Inside:
         """`inside`, and how many characters tokens need."""
@@ -187,13 +184,11 @@ class LexemeMasks:
         if c == FREE:
             return known if known is not None else self._any_string(core)
         if known is None or known.needs is None:
-            needs = np.full(self.table.size, _OUTSIDE, dtype=np.int32)
+            needs = np.full(self.table.size, OUTSIDE, dtype=np.int32)
             found = self._walk(core, c, kernel.STRING, needs)
             open_ = self.endings.open_escapes
-            needs[open_[needs[open_] < _OUTSIDE]] += self.farthest(c)
-            known = self._keep(c, kernel.STRING, *found)
-            known.limit(needs, open_)
-            self._nbytes += known.nbytes
+            needs[open_[needs[open_] < OUTSIDE]] += self.farthest(c)
+            known = self._keep(c, kernel.STRING, *found, needs)
         return known
 
     def whitespace(self, core: JsonTables, x: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -225,7 +220,14 @@ class LexemeMasks:
         recognizer, state = owner
         return self.arena.number_of(recognizer, recognizer.alike(state, self.trie.max_depth))
 
-    def _keep(self, c: int, kind: int, words: NDArray[np.uint32], exits: NDArray[np.int64]) -> Inside:
+    def _keep(
+        self,
+        c: int,
+        kind: int,
+        words: NDArray[np.uint32],
+        exits: NDArray[np.int64],
+        needs: NDArray[np.int32] | None = None,
+    ) -> Inside:
         if self._nbytes > self.limits.max_mask_bytes:
             self._inside.clear()
             self._nbytes = 0
@@ -233,6 +235,8 @@ class LexemeMasks:
         ids = self._ids[:n].copy() if n <= len(self._ids) else None
         quoted = kind == kernel.STRING
         known = Inside.of(words, ids, exits, self.arena.rows, self.trie, self.table.size, quoted=quoted)
+        if needs is not None:
+            known.limit(needs, self.endings.open_escapes)
         self._inside[c] = known
         self._nbytes += known.nbytes
         return known

@@ -26,7 +26,7 @@ from outlines_core.regex.ast import CharSet, Node, Repeat
 from outlines_core.regex.nfa import ANY
 from outlines_core.regex.simplify import simplify
 
-__all__ = ["Counted", "Cubes", "Lexemes", "TestKey", "load_kernels"]
+__all__ = ["ONLY", "Counted", "Cubes", "Lexemes", "TestKey", "load_kernels"]
 
 TestKey: TypeAlias = tuple[Any, ...]
 """The payload of a string or number atom."""

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 
 from outlines_core.errors import LimitExceededError
 from outlines_core.json_schema.formula import FALSE, TRUE, Cube, Formula
-from outlines_core.json_schema.lexemes import Cubes, Lexemes, TestKey
+from outlines_core.json_schema.lexemes import ONLY, Cubes, Lexemes, TestKey
 from outlines_core.json_schema.lower import FALSE_SUB, TRUE_SUB, Lowering, Sub
 from outlines_core.json_schema.nodes import SchemaNode
 from outlines_core.json_schema.sat import Satisfiability, Usable
@@ -35,7 +35,6 @@ _MAX_OPTIONS: Final = 4000
 
 __all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "Return"]
 
-ONLY: Final[Cubes] = ((1, 1),)
 NULL, NUMBERS, STRINGS, ARRAYS, OBJECTS = 0, 1, 2, 3, 4
 Outcome: TypeAlias = tuple[bool, ...]
 
