@@ -8,21 +8,24 @@ content state and the vocabulary only. These *inside masks* are computed once fo
 from __future__ import annotations
 
 import threading
-from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outlines_core.cache import content_key, default_store
+from outlines_core.bitmask import unpack_ids
 from outlines_core.errors import UnsatisfiableError
 from outlines_core.json_inside import OUTSIDE, Endings, Inside
 from outlines_core.json_schema.arena import FREE, Arena
 from outlines_core.json_schema.lexemes import Lexemes, load_kernels
+from outlines_core.json_schema.numbers import NumberRecognizer
 from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.strings import StringRecognizer
+from outlines_core.json_stored import LEAST_STORED, Arrays, Rows, StoredNumbers, stored
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels.dfa import mask_to_ids
+from outlines_core.kernels.inside import set_tokens
 from outlines_core.limits import Limits
 from outlines_core.regex.ast import CharSet, Repeat
 from outlines_core.regex.language import Language
@@ -42,8 +45,8 @@ SPELLED_WITH: Final = {
 }
 """Bytes without which a kind of value is not used at all."""
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
-_VERSION: Final = 1
 _WHITESPACE_KEPT: Final = 1000
+_MOST_STORED: Final = 100
 
 
 class Whitespace(NamedTuple):
@@ -126,6 +129,8 @@ class LexemeMasks:
         self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
         self._inside: dict[int, Inside] = {}
         self._whitespace: dict[tuple[bytes, int], tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
+        self._runs: dict[bytes, tuple[Rows, Rows] | None] = {}
+        self._numbers: dict[NumberRecognizer, StoredNumbers] = {}
         self._nbytes = 0
 
     def missing(self, needed: bytes) -> bytes:
@@ -157,26 +162,49 @@ class LexemeMasks:
                 return known
             if c == FREE:
                 return self._any_string(core)
-            known = self._keep(c, kind, *self._walk(core, c, kind, _EMPTY))
+            known = self._any_number(core, c) or self._keep(c, kind, *self._walk(core, c, kind, _EMPTY))
         return known
 
     def _any_string(self, core: JsonTables) -> Inside:
         """`inside` of a string without constraints, with what tokens need.  On disk for other processes."""
-        store = default_store()
-        key = content_key("inside", _VERSION, self.table.fingerprint, self.in_string.tobytes())
-        arrays = store.get(key)
-        if arrays is None or set(arrays) != {"words", "exits", "needs"}:
+
+        def made() -> Arrays:
             needs = np.full(self.table.size, OUTSIDE, dtype=np.int32)
             words, exits = self._walk(core, FREE, kernel.STRING, needs)
-            arrays = {"words": words, "exits": exits, "needs": np.minimum(needs, self.trie.max_depth + 1)}
-            if self.trie.max_depth < 255:
-                arrays["needs"] = arrays["needs"].astype(np.uint8)
-            if self.table.size >= 4096:
-                store.put(key, arrays)
+            needs = np.minimum(needs, self.trie.max_depth + 1)
+            return {"words": words, "exits": exits, "needs": needs.astype(np.uint8) if needs.max() < 256 else needs}
+
+        arrays = stored(self.table, "string", (self.in_string.tobytes(),), made)
         words, exits = arrays["words"].copy(), arrays["exits"].copy()  # from disk they are read-only: other signatures
         needs = arrays["needs"].astype(np.int32)
         needs[needs > self.trie.max_depth] = OUTSIDE
         return self._keep(FREE, kernel.STRING, words, exits, needs)
+
+    def _any_number(self, core: JsonTables, c: int) -> Inside | None:
+        """`inside` of a number that is under no bounds, from disk; None for others, and where few numbers come to."""
+        owner = self.arena.owner(c)
+        if owner is None or self.table.size < LEAST_STORED:
+            return None
+        recognizer, state = owner
+        if not isinstance(recognizer, NumberRecognizer) or not recognizer.is_plain:
+            return None
+        known = self._numbers.get(recognizer)
+        if known is None:
+
+            def walk(row: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+                words, exits = self._walk(core, row, kernel.PLAIN, _EMPTY)
+                return unpack_ids(words).astype(np.int32), exits
+
+            parts = (recognizer.name, self.limits.number_digits)
+            make = partial(StoredNumbers.arrays_of, recognizer, self.arena, self.trie, walk)
+            known = self._numbers[recognizer] = StoredNumbers(stored(self.table, "numbers", parts, make))
+            self._nbytes += known.nbytes
+        found = known.get(recognizer.content(state).tobytes(), self.arena, c)
+        if found is None:
+            return None
+        words = np.zeros(self.n_words + 1, dtype=np.uint32)
+        set_tokens(found[0], words)
+        return self._keep(c, kernel.PLAIN, words[: self.n_words], found[1])
 
     def limited(self, core: JsonTables, c: int) -> Inside:
         """`inside`, and how many characters tokens need."""
@@ -196,16 +224,38 @@ class LexemeMasks:
         key = (core.whitespace, x)
         known = self._whitespace.get(key)
         if known is None:
-            ids = np.empty(self.table.size, dtype=np.int32)
-            tops = np.empty((self.trie.info.shape[0], 2), dtype=np.int64)
-            path = np.zeros(self.trie.max_depth + 2, dtype=np.int64)
-            path[0] = x
-            n_ids, n_tops = kernel.walk_whitespace(core.mem, self.trie.packed, self.table.size, path, ids, tops)
+            if core.whitespace not in self._runs:
+                self._runs[core.whitespace] = self._stored_runs(core)
+            runs, k = self._runs[core.whitespace], x - kernel.WS
             if len(self._whitespace) >= _WHITESPACE_KEPT:
                 self._whitespace.clear()
-            known = self._whitespace[key] = ids[:n_ids].copy(), tops[:n_tops].copy()
+            known = (runs[0].row(k), runs[1].row(k)) if runs is not None else self._walk_whitespace(core, x)
+            self._whitespace[key] = known
             self._nbytes += known[0].nbytes + known[1].nbytes
         return known
+
+    def _walk_whitespace(self, core: JsonTables, x: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        ids = np.empty(self.table.size, dtype=np.int32)
+        tops = np.empty((self.trie.info.shape[0], 2), dtype=np.int64)
+        path = np.zeros(self.trie.max_depth + 2, dtype=np.int64)
+        path[0] = x
+        n_ids, n_tops = kernel.walk_whitespace(core.mem, self.trie.packed, self.table.size, path, ids, tops)
+        return ids[:n_ids].copy(), tops[:n_tops].copy()
+
+    def _stored_runs(self, core: JsonTables) -> tuple[Rows, Rows] | None:
+        """`_walk_whitespace` from each state, from disk; None if they are too few or too many for that."""
+        n = core.consts.shape[0] - kernel.WS
+        if n > _MOST_STORED or self.table.size < LEAST_STORED:
+            return None
+
+        def made() -> Arrays:
+            none = np.zeros(0, dtype=np.int32), np.zeros((0, 2), dtype=np.int64)
+            found = [none, *(self._walk_whitespace(core, x) for x in range(kernel.WS + 1, kernel.WS + n))]
+            ids, tops = Rows.of([one for one, _ in found]), Rows.of([one for _, one in found])
+            return {"ids": ids.flat, "ids_start": ids.start, "tops": tops.flat, "tops_start": tops.start}
+
+        arrays = stored(self.table, "whitespace", (core.whitespace,), made)
+        return Rows(arrays["ids"], arrays["ids_start"]), Rows(arrays["tops"], arrays["tops_start"])
 
     def farthest(self, c: int) -> int:
         """The most characters that any state of the lexeme of row `c` needs to come to an end."""

@@ -2,8 +2,9 @@
 
 `Trial(schema, ...).run()` asks only what the public interface of a token automaton offers, and the oracle:
 
-* walks, each in a manner of its own (`MANNERS`), until the text may end or is long, then the shortest way to the end:
-  every finished text is valid, in schema order where that was asked for, and accepted in any tokenization;
+* walks, each in a manner of its own (`MANNERS`), until the text may end or is long, with the shortest completion from
+  every state on the way: each finished text is valid, in schema order where that was asked for, and accepted in any
+  tokenization; from some states that completion is also found token by token, as `min_tokens_to_accept` leads;
 * on the way: no live state is stuck, masks and `next_state` agree, EOS iff accepting, `forced_bytes` and
   `min_tokens_to_accept` hold;
 * valid values are accepted in several layouts and odd spellings, invalid ones, repeated keys and broken texts refused.
@@ -118,6 +119,7 @@ class Trial:
         self.outcome = Outcome()
         self.mask = oc.allocate_bitmask(1, walkers.vocabulary)[0]
         self.automata: dict[str, Any] = {}
+        self.ended: set[tuple[str, bytes]] = set()
 
     def fault(self, kind: str, detail: Any) -> None:
         text = detail.decode("utf-8", "backslashreplace") if isinstance(detail, bytes) else str(detail)
@@ -187,7 +189,7 @@ class Trial:
     # -- walks ----------------------------------------------------------------------------------------------------
 
     def walk(self, order: str, manner: str) -> None:
-        """One text by choosing among allowed tokens, then the shortest ends of some of the states on the way."""
+        """One text by choosing among allowed tokens, then the shortest ends of all states on the way."""
         automaton, rng, walkers = self.automata[order], self.rng, self.walkers
         weights = walkers.weights[manner]
         state, text = automaton.initial_state, b""
@@ -211,6 +213,8 @@ class Trial:
             if end is not None:
                 self.forced(automaton, at, before, end)
                 self.finished(order, before + end)
+        for at, before in visited:
+            self.finished(order, before + automaton.completion(at))
         if not automaton.explain(state):
             self.fault("explain says nothing", text)
 
@@ -278,6 +282,9 @@ class Trial:
 
     def finished(self, order: str, text: bytes) -> None:
         """A text that an automaton ended is valid JSON, in order, and accepted however it is cut."""
+        if (order, text) in self.ended:
+            return None
+        self.ended.add((order, text))
         try:
             value = loads(text)
         except ValueError as error:

@@ -323,6 +323,8 @@ class NumberRecognizer:
 
     Attributes:
         start: the state before the first byte; 0 if no number is good.
+        is_plain: is the number under no bounds, or none but that of being integral?
+        name: the tests and cubes as text.
 
     Raises:
         LimitExceededError: a bound or divisor that cannot be written within the limits; more than 24 divisors.
@@ -344,6 +346,8 @@ class NumberRecognizer:
         _extent: int = _EXTENT,
     ) -> None:
         self.limits = limits
+        self.is_plain = tests in ((), (Integer(),))
+        self.name = repr((tests, cubes))
         self._line = line = _Line(tests, cubes, limits, _extent)
         self._kernels = _interpreted() if line.is_big else _KERNELS
         self._fill_row = self._kernels["fill_row"]
@@ -404,6 +408,10 @@ class NumberRecognizer:
         self._kernels["rehash"](states, table)
         self._states, self._table = states, table
         self._room = min(capacity - _SPARE, max(n, self.limits.max_states))
+
+    def content(self, state: int) -> NDArray[Any]:
+        """What a state is: the same for all recognizers of the same name and limits."""
+        return self._states[state, : kernel.KEY].copy()
 
     def outcome(self, state: int) -> int:
         """The outcome of the number that ends at `state`; -1 if none does or it is not good."""

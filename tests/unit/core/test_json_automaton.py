@@ -16,6 +16,7 @@ import pytest
 
 import outlines_core as oc
 from outlines_core import compile as compile_module
+from outlines_core import json_masks, json_stored
 from outlines_core.bitmask import unpack_ids
 from outlines_core.json_masks import LexemeMasks
 
@@ -418,7 +419,7 @@ def test_lists_of_one_key_order_nothing(vocabulary: oc.Vocabulary) -> None:
     assert not accepts(automaton, '{"c":1,"n":1,"a":1}')
 
 
-def test_masks_within_strings_are_found_by_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_common_masks_are_found_by_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTLINES_CACHE_DIR", str(tmp_path))
     tokens = {bytes([b]): [b] for b in range(256)}
     for first, second in itertools.product('abcdefgh"\\u,}] é', repeat=2):
@@ -430,19 +431,32 @@ def test_masks_within_strings_are_found_by_other_processes(tmp_path: Path, monke
     def masks() -> list[bytes]:
         compile_module.clear_cache()
         found = []
-        for schema in ({"type": "string"}, {"type": "string", "maxLength": 2}):
-            automaton = oc.compile_json_schema(schema, vocabulary)
-            _, state = automaton.accept_tokens(automaton.initial_state, list(b'"a'))
-            row = oc.allocate_bitmask(1, vocabulary)[0]
-            automaton.fill_mask(state, row)
-            found.append(row.tobytes())
+        texts = {
+            "string": (b'"a', b"\n "),
+            "number": (b"-", b"12", b"-0", b"-12.5"),
+            "integer": (b" -1", b"123", b"1.0", b"\t"),
+        }
+        for kind, begun in texts.items():
+            for schema in ({"type": kind}, {"type": kind, "maxLength": 2}):
+                automaton = oc.compile_json_schema(schema, vocabulary)
+                for text in begun:
+                    accepted, state = automaton.accept_tokens(automaton.initial_state, list(text))
+                    assert accepted == len(text)
+                    row = oc.allocate_bitmask(1, vocabulary)[0]
+                    automaton.fill_mask(state, row)
+                    found.append(row.tobytes())
         return found
 
     made = masks()
     stored = list(tmp_path.rglob("*.bin"))
     assert stored
     with monkeypatch.context() as patched:
-        patched.setattr(LexemeMasks, "_walk", None)  # from now on they must come from disk
+        for name in ("_walk", "_walk_whitespace"):
+            patched.setattr(LexemeMasks, name, None)  # from now on they must come from disk
+        assert masks() == made
+    with monkeypatch.context() as patched:
+        patched.setattr(json_stored, "LEAST_STORED", vocabulary.size + 1)
+        patched.setattr(json_masks, "LEAST_STORED", vocabulary.size + 1)
         assert masks() == made
     for path in stored:
         path.write_bytes(b"damaged")
