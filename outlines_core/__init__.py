@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from outlines_core.batch import fill_masks, next_states
     from outlines_core.bitmask import allocate_bitmask
     from outlines_core.compile import compile_choice, compile_json_schema, compile_regex, validate_schema_support
+    from outlines_core.compile_grammar import compile_grammar
     from outlines_core.guide import Guide
-    from outlines_core.index import Index, RegexAutomaton
+    from outlines_core.index import GrammarAutomaton, Index, RegexAutomaton
     from outlines_core.json_index import JsonAutomaton
     from outlines_core.regex.language import Language
     from outlines_core.vocabulary import Vocabulary
@@ -50,6 +51,7 @@ __all__ = [
     "CacheFormatError",
     "ConstraintError",
     "ConstraintSyntaxError",
+    "GrammarAutomaton",
     "Guide",
     "GuideError",
     "IncompatibleVocabularyError",
@@ -69,6 +71,7 @@ __all__ = [
     "VocabularyError",
     "allocate_bitmask",
     "compile_choice",
+    "compile_grammar",
     "compile_json_schema",
     "compile_regex",
     "fill_masks",
@@ -77,6 +80,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "GrammarAutomaton": "index",
     "Guide": "guide",
     "Index": "index",
     "JsonAutomaton": "json_index",
@@ -85,6 +89,7 @@ _LAZY = {
     "Vocabulary": "vocabulary",
     "allocate_bitmask": "bitmask",
     "compile_choice": "compile",
+    "compile_grammar": "compile_grammar",
     "compile_json_schema": "compile",
     "compile_regex": "compile",
     "fill_masks": "batch",

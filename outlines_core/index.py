@@ -27,13 +27,13 @@ from outlines_core.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from interegular import FSM
 
-__all__ = ["Index", "RegexAutomaton"]
+__all__ = ["GrammarAutomaton", "Index", "LazyAutomaton", "RegexAutomaton"]
 
 _INT32 = np.dtype(np.int32)
 
 
-class RegexAutomaton(CoreAutomaton):
-    """The `TokenAutomaton` of a regular constraint.  Made by `compile_regex` and `compile_choice`."""
+class LazyAutomaton(CoreAutomaton):
+    """A `TokenAutomaton` over a lazy DFA of bytes."""
 
     _core: RegexCore
 
@@ -90,6 +90,14 @@ class RegexAutomaton(CoreAutomaton):
             f"{core.label}: {may_end}; next byte: {', '.join(expected) or 'none'}; "
             f"shortest completion: {shortest[:80].decode('utf-8', 'backslashreplace')!r}"
         )
+
+
+class GrammarAutomaton(LazyAutomaton):
+    """The `TokenAutomaton` of a grammar.  Made by `compile_grammar`."""
+
+
+class RegexAutomaton(LazyAutomaton):
+    """The `TokenAutomaton` of a regular constraint.  Made by `compile_regex` and `compile_choice`."""
 
     def materialize(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Build every state and mask that tokens can reach, instead of waiting for the first visits.

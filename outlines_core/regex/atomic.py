@@ -80,7 +80,7 @@ def possessive(node: Repeat) -> Node:
 
 
 def only_text(node: Node) -> bool:
-    """Is `node` made of characters, choices and repeats of what is never empty?  Then `_Builder.ordered` is exact."""
+    """Is `node` made of characters, choices and repeats of what is never empty?  Then `Builder.ordered` is exact."""
     match node:
         case Empty() | Literal() | CharSet():
             return True

@@ -8,7 +8,7 @@ Counted repeats are unrolled, but by copying arrays: the body is emitted once an
 indices, so that ``.{0,100000}`` costs milliseconds and 9 bytes a state. Alternations of many words are laid out by
 numpy.
 
-Atomic groups and algebra inside a pattern become states too: see `_Builder.atomic` and `_Builder.embedded`.
+Atomic groups and algebra inside a pattern become states too: see `Builder.atomic` and `Builder.embedded`.
 
 Source: K. Thompson, *Regular expression search algorithm*, 1968; the arrays are read by `kernels.dfa`.
 """
@@ -46,7 +46,7 @@ from outlines_core.regex.charset import intersection
 from outlines_core.regex.charset_classes import classes_of, letters_of
 from outlines_core.regex.utf8 import DONE, Dag, byte_dag, dag_of
 
-__all__ = ["ANY", "ByteNfa", "LookAround", "any_text", "build_nfa", "nfa_of_graph"]
+__all__ = ["ANY", "Builder", "ByteNfa", "LookAround", "any_text", "build_nfa", "nfa_of_graph"]
 
 CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which must not be imported here (numba)
 _PLACE: Final = -7
@@ -125,7 +125,7 @@ class ByteNfa:
         return sum(int(x.nbytes) for x in arrays)
 
 
-class _Builder:
+class Builder:
     def __init__(self, limits: Limits, surrogates: bool = False) -> None:
         self.limits, self.surrogates = limits, surrogates
         self.errors = "surrogatepass" if surrogates else "strict"
@@ -571,7 +571,7 @@ class _Builder:
 
 
 def _check_depth(node: Node) -> None:
-    """Refuse what the recursion of `_Builder.emit` could not go down."""
+    """Refuse what the recursion of `Builder.emit` could not go down."""
     stack = [(node, 1)]
     while stack:
         at, depth = stack.pop()
@@ -599,7 +599,7 @@ def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS, *, surrogates: bool =
         UnsupportedFeatureError: an atomic group that is not built (see `atomic`).
     """
     _check_depth(node)
-    builder = _Builder(limits, surrogates)
+    builder = Builder(limits, surrogates)
     start = builder.emit(node, builder.accept, tail=True)
     return builder.finish(start)
 
@@ -608,7 +608,7 @@ def nfa_of_graph(
     edges: list[list[tuple[Ranges, int]]], accepting: list[bool], start: int, limits: Limits = DEFAULT_LIMITS
 ) -> ByteNfa:
     """The byte NFA of an automaton over characters: ``edges[s]`` are (characters, state) pairs."""
-    builder = _Builder(limits)
+    builder = Builder(limits)
     states = [builder.add(SPLIT, 0, 0) for _ in edges]
     builder.anchored = True  # some states may be dead
     for k, row in enumerate(edges):

@@ -1,0 +1,155 @@
+"""Lark grammar + vocabulary -> token automaton."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from typing import Literal as OneOf
+
+import numpy as np
+
+from outlines_core.cache import LruCache
+from outlines_core.errors import ConstraintSyntaxError, UnsatisfiableError, UnsupportedFeatureError
+from outlines_core.grammar.configurations import ConfigurationDfa
+from outlines_core.grammar.indentation import Indentation
+from outlines_core.grammar.lalr import LalrRecogniser
+from outlines_core.grammar.loading import Grammar, Terminal, load_grammar
+from outlines_core.grammar.ordered import OrderedDfa
+from outlines_core.grammar.worlds import LalrMachine
+from outlines_core.index import GrammarAutomaton
+from outlines_core.limits import DEFAULT_LIMITS, Limits
+from outlines_core.regex.ast import Node
+from outlines_core.regex.parser import parse
+from outlines_core.regex_core import RegexCore
+from outlines_core.vocabulary import Vocabulary
+
+__all__ = ["clear_grammar_cache", "compile_grammar"]
+
+_CACHE_BYTES: Final = 256 * 2**20
+_cores: LruCache[RegexCore] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
+
+
+def clear_grammar_cache() -> None:
+    """Forget all compiled grammars of this process."""
+    _cores.clear()
+
+
+def compile_grammar(
+    grammar: str,
+    vocab: Vocabulary,
+    *,
+    start: str = "start",
+    parser: str | None = None,
+    lexer: OneOf["contextual", "basic", "dynamic", "dynamic_complete", "scannerless"] = "contextual",
+    postlex: Any = None,
+    g_regex_flags: int = 0,
+    import_paths: Sequence[Any] = (),
+    dialect: OneOf["lark", "extended"] = "lark",
+    limits: Limits | None = None,
+) -> GrammarAutomaton:
+    """The token automaton of all texts that Lark parses with a grammar.
+
+    Args:
+        grammar: a Lark grammar.
+        vocab: the tokens that spell the text.
+        start: the rule that a text is.
+        parser: "lalr" or "earley"; None: what goes with the lexer.
+        lexer: Lark's "contextual", "basic", "dynamic" and "dynamic_complete"; "scannerless" is the context-free
+            language itself, whichever way a text falls into terminals.
+        postlex: a `lark.indenter.Indenter`, for blocks by indentation.
+        g_regex_flags: flags of `re` for all terminals.
+        import_paths: where `%import` looks for other grammars.
+        dialect: "lark".
+        limits: what it may cost.
+
+    Raises:
+        ConstraintSyntaxError: what Lark refuses, in its words.
+        UnsupportedFeatureError: what cannot be enforced, with `.feature`.
+        UnsatisfiableError: no text at all.  IncompatibleVocabularyError: none can be spelled.
+        LimitExceededError: the grammar is too large.
+    """
+    if not isinstance(grammar, str):
+        raise TypeError(f"a grammar must be a str, not {type(grammar).__name__}")
+    if not isinstance(vocab, Vocabulary):
+        raise TypeError(f"expected an outlines_core.Vocabulary, got {type(vocab).__name__}")
+    if dialect != "lark":
+        raise UnsupportedFeatureError(f"dialect {dialect!r} of Lark grammars", feature=f"dialect {dialect!r}")
+    limits_ = limits or DEFAULT_LIMITS
+    options = (start, parser, lexer, _identity(postlex), int(g_regex_flags), tuple(map(str, import_paths)))
+    key = ("grammar", grammar, *options, limits_, vocab.fingerprint)
+    core = _cores.get(key)
+    if core is None or 4 * core.dfa.n_states > limits_.max_states or 4 * core.dfa.nbytes > limits_.max_state_bytes:
+        loaded = load_grammar(
+            grammar,
+            start=start,
+            parser=parser,
+            lexer=lexer,
+            postlex=postlex,
+            g_regex_flags=g_regex_flags,
+            import_paths=import_paths,
+        )
+        core = RegexCore(_dfa(loaded, lexer, postlex, limits_), vocab.snapshot(), _label(grammar), key)
+    _cores.put(key, core)
+    rebuild = (grammar, core.vocabulary, start, parser, lexer, postlex, g_regex_flags, tuple(import_paths), limits)
+    return GrammarAutomaton(core, (_recompile, rebuild))
+
+
+def _recompile(
+    grammar: str, vocab: Vocabulary, start: str, parser: str | None, lexer: Any, postlex: Any, flags: int,
+    import_paths: tuple[Any, ...], limits: Limits | None,
+) -> GrammarAutomaton:  # fmt: skip
+    return compile_grammar(
+        grammar,
+        vocab,
+        start=start,
+        parser=parser,
+        lexer=lexer,
+        postlex=postlex,
+        g_regex_flags=flags,
+        import_paths=import_paths,
+        limits=limits,
+    )
+
+
+def _identity(postlex: Any) -> Any:
+    """What of an indenter makes a difference."""
+    names = ("NL_type", "INDENT_type", "DEDENT_type", "OPEN_PAREN_types", "CLOSE_PAREN_types", "tab_len")
+    return None if postlex is None else (type(postlex), repr([getattr(postlex, name, None) for name in names]))
+
+
+def _label(grammar: str) -> str:
+    first = " ".join(grammar.split())
+    return f"the grammar {first if len(first) <= 60 else f'{first[:57]}...'!r}"
+
+
+def terminal_nodes(terminals: Sequence[Terminal], limits: Limits) -> list[Node | None]:
+    """The patterns of terminals.
+
+    Raises:
+        ConstraintSyntaxError, UnsupportedFeatureError: of a pattern; the message names the terminal.
+    """
+    nodes: list[Node | None] = []
+    for terminal in terminals:
+        try:
+            nodes.append(
+                None if terminal.regexp is None else parse(terminal.regexp, flags=terminal.flags, limits=limits)
+            )
+        except UnsupportedFeatureError as error:
+            raise UnsupportedFeatureError(
+                f"terminal {terminal.name}: {error}", feature=error.feature, path=terminal.name
+            ) from error
+        except ConstraintSyntaxError as error:
+            raise ConstraintSyntaxError(f"terminal {terminal.name}: {error}") from error
+    return nodes
+
+
+def _dfa(grammar: Grammar, lexer: str, postlex: Any, limits: Limits) -> ConfigurationDfa:
+    indentation = None if postlex is None else Indentation(postlex, grammar.terminals)
+    ordered = OrderedDfa(terminal_nodes(grammar.terminals, limits), limits)
+    if grammar.tables is None:
+        raise UnsupportedFeatureError(f"lexer {lexer!r}", feature=f"lexer {lexer}")
+    recogniser = LalrRecogniser(LalrMachine(grammar, ordered, indentation))
+    if recogniser.initial is None:
+        raise UnsatisfiableError(f"no text at all is in the language of the grammar (start {grammar.start!r})")
+    used = np.array([ordered.reads(byte) for byte in range(256)], dtype=np.bool_)
+    return ConfigurationDfa(recogniser, recogniser.byte_class(), used, limits)

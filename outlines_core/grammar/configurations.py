@@ -1,0 +1,114 @@
+"""A grammar as a lazy DFA over bytes: its states are configurations, made as they are visited.
+
+There is no end of them, but a long list or deep nesting does not make more of them than short and shallow ones do where
+the text goes on in the same way, as equal stacks and rows are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outlines_core.errors import LimitExceededError
+from outlines_core.kernels import dfa as kernel
+from outlines_core.limits import DEFAULT_LIMITS, Limits
+from outlines_core.regex.dfa import DEAD, LazyDfa
+
+__all__ = ["ConfigurationDfa", "Recogniser"]
+
+_BYTES_A_STATE: Final = 1500
+
+
+class Recogniser(Protocol):
+    """What configurations become byte by byte."""
+
+    initial: Any
+
+    def after(self, configuration: Any, byte: int) -> Hashable | None:
+        """The configuration after a byte, without what cannot be completed; None if nothing is left."""
+
+    def accepts(self, configuration: Any) -> bool:
+        """May the text end here?"""
+
+
+class _Alphabet:
+    """What `LazyDfa` wants to know of an NFA: here there is none, only classes of bytes."""
+
+    n_states = 0
+    targets: tuple[int, ...] = ()
+
+    def __init__(self, byte_class: NDArray[np.uint8], used: NDArray[np.bool_]) -> None:
+        self.byte_class, self.n_classes = byte_class, int(byte_class.max()) + 1
+        self.kind = np.zeros(0, dtype=np.uint8)
+        self.useful = self.kind
+        self.a = self.b = self.targets = np.zeros(0, dtype=np.int32)  # type: ignore[assignment]
+        self.dag = np.zeros((1, self.n_classes), dtype=np.uint16)
+        self.dag[0, byte_class[used]] = 2
+
+    def alike_for(self, n_bytes: int) -> None:
+        return None
+
+
+class ConfigurationDfa(LazyDfa):
+    """The DFA of a recogniser's configurations.
+
+    Args:
+        byte_class: (256,) uint8; bytes of a class are never told apart.
+        used: (256,) bool; the bytes that some text contains.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        byte_class: NDArray[np.uint8],
+        used: NDArray[np.bool_],
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.recogniser = recogniser
+        alphabet: Any = _Alphabet(byte_class, used)
+        super().__init__(alphabet, limits)
+
+    def _allocate_scratch(self) -> None:
+        self._scratch = (np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int64))
+        self.meta[kernel.M_LAZY] = 0
+        self._numbers: dict[Any, int] = {}
+        self._configurations: list[Any] = [None, None]
+        self._byte_of = self.class_bytes()
+
+    def _start(self) -> int:
+        return self._number(self.recogniser.initial) if self.recogniser.initial else DEAD
+
+    def configuration(self, state: int) -> Any:
+        return self._configurations[state]
+
+    def _number(self, configuration: Any) -> int:
+        known = self._numbers.get(configuration)
+        if known is None:
+            known = self.n_states
+            if known * _BYTES_A_STATE > self.limits.max_state_bytes:
+                raise LimitExceededError(
+                    f"the grammar's states would take {known * _BYTES_A_STATE:,} bytes (Limits.max_state_bytes)",
+                    given=known * _BYTES_A_STATE,
+                    limit=self.limits.max_state_bytes,
+                )
+            while known >= self.delta.shape[0] or known >= self.limits.max_states:
+                self.grow()
+            self._numbers[configuration] = known
+            self._configurations.append(configuration)
+            self.delta[known] = kernel.UNKNOWN
+            self.accept[known] = self.recogniser.accepts(configuration)
+            self.meta[kernel.M_N_STATES] = known + 1
+        return known
+
+    def fill(self, state: int, klass: int) -> int:
+        following = self.recogniser.after(self._configurations[state], self._byte_of[klass])
+        target = DEAD if following is None else self._number(following)
+        self.delta[state, klass] = target
+        return target
+
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + self.n_states * _BYTES_A_STATE

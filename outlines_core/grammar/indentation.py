@@ -1,0 +1,112 @@
+"""Blocks by indentation, as `lark.indenter.Indenter` reads them.
+
+A newline token carries the newline and what indents the next line. After it come tokens without text: INDENT if the
+column is past that of the open block, a DEDENT for each block that ends. Within brackets newlines do not count.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from lark.indenter import Indenter
+
+from outlines_core.errors import ConstraintSyntaxError, UnsupportedFeatureError
+from outlines_core.grammar.loading import END, Terminal
+from outlines_core.grammar.stacks import Stacks
+
+__all__ = ["FLAT", "Indentation", "Indents"]
+
+_NO_COLUMN: Final = -1
+
+
+class Indents(NamedTuple):
+    """The columns of the open blocks, and how many brackets are open."""
+
+    columns: tuple[int, ...]
+    brackets: int
+
+
+FLAT: Final = Indents((0,), 0)
+
+
+class Indentation:
+    """An `Indenter` by terminal numbers.
+
+    Raises:
+        UnsupportedFeatureError: a postlex that is no Indenter.
+        ConstraintSyntaxError: it names a terminal that the grammar does not have.
+    """
+
+    def __init__(self, postlex: Any, terminals: tuple[Terminal, ...]) -> None:
+        if not isinstance(postlex, Indenter):
+            raise UnsupportedFeatureError(
+                f"postlex {type(postlex).__name__}: only lark.indenter.Indenter and its subclasses are known",
+                feature="postlex",
+            )
+        kind = type(postlex)
+        for name in ("handle_NL", "_process", "process"):
+            if getattr(kind, name) is not getattr(Indenter, name):
+                raise UnsupportedFeatureError(
+                    f"postlex {kind.__name__} changes {name} of lark.indenter.Indenter", feature="postlex"
+                )
+        number = {t.name: k for k, t in enumerate(terminals)}
+
+        def known(name: str) -> int:
+            if name not in number:
+                raise ConstraintSyntaxError(f"the grammar has no terminal {name}, which postlex {kind.__name__} names")
+            return number[name]
+
+        self.newline = known(postlex.NL_type)
+        self.indent, self.dedent = known(postlex.INDENT_type), known(postlex.DEDENT_type)
+        self.opening = frozenset(number[n] for n in postlex.OPEN_PAREN_types if n in number)
+        self.closing = frozenset(number[n] for n in postlex.CLOSE_PAREN_types if n in number)
+        self.tab = postlex.tab_len
+
+    def column(self, column: int, byte: int) -> int:
+        """The column after one more byte of a lexeme; -1 before its first newline."""
+        if byte == 0x0A:
+            return 0
+        if column == _NO_COLUMN:
+            return column
+        return column + (1 if byte == 0x20 else self.tab if byte == 0x09 else 0)
+
+    def after(
+        self, stacks: Stacks, stack: int, indents: Indents, terminal: int, column: int
+    ) -> tuple[int, Indents] | None:
+        """Stack and indents after a terminal whose text ends in `column`; None if the parser or indenter refuses."""
+        columns, brackets = indents
+        following: int | None = stack
+        if terminal == self.newline:
+            if brackets == 0:
+                following = stacks.after(stack, terminal)
+                if following is None or column == _NO_COLUMN:  # Lark looks for a newline in it
+                    return None
+                if column > columns[-1]:
+                    columns = (*columns, column)
+                    following = stacks.after(following, self.indent)
+                else:
+                    while column < columns[-1] and following is not None:
+                        columns = columns[:-1]
+                        following = stacks.after(following, self.dedent)
+                    if column != columns[-1]:
+                        return None
+        else:
+            following = stacks.after(stack, terminal)
+        if following is None:
+            return None
+        if terminal in self.opening:
+            brackets += 1
+        elif terminal in self.closing:
+            brackets -= 1
+            if brackets < 0:
+                return None
+        return following, Indents(columns, brackets)
+
+    def ends(self, stacks: Stacks, stack: int, indents: Indents) -> bool:
+        """May the text end here?"""
+        following: int | None = stack
+        for _ in indents.columns[1:]:
+            following = stacks.after(following, self.dedent)
+            if following is None:
+                return False
+        return stacks.after(following, END) is not None

@@ -1,0 +1,302 @@
+"""Lark reads the grammar; what the recognisers need of it, as plain tables.
+
+Everything that Lark's grammar language offers (templates, imports, `%extend`, EBNF, priorities, names of anonymous
+terminals) is Lark's own code: it compiles the grammar, builds the LALR table and orders the terminals of each lexer.
+Only its search for terminals that may collide is left out, which says nothing about the language and takes seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, Final, NamedTuple
+
+import lark
+from lark.exceptions import ConfigurationError, GrammarError, LarkError, LexError, UnexpectedInput
+from lark.lexer import BasicLexer, ContextualLexer, PatternStr
+from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
+from lark.parsers.lalr_parser import LALR_Parser
+
+from outlines_core.errors import ConstraintSyntaxError
+
+__all__ = ["END", "LEXERS", "Grammar", "LexerTable", "Rule", "Tables", "Terminal", "load_grammar"]
+
+END: Final = -1
+"""Stands for the end of the text where terminals are numbered."""
+LEXERS: Final = ("contextual", "basic", "dynamic", "dynamic_complete", "scannerless")
+_PARSERS: Final = {"contextual": "lalr", "basic": "lalr"}
+
+
+class Terminal(NamedTuple):
+    """One terminal.  `regexp`: its pattern as Lark gives it to `re`; None if it is only declared."""
+
+    name: str
+    regexp: str | None
+    flags: int
+    is_text: bool
+
+
+class Rule(NamedTuple):
+    """``origin -> symbols``: terminals are numbers from 0 on, nonterminal n is ``-1 - n``."""
+
+    origin: int
+    symbols: tuple[int, ...]
+
+
+class LexerTable(NamedTuple):
+    """What one of Lark's lexers looks for.
+
+    Attributes:
+        order: terminals in order of preference.
+        retyped: for a terminal, those texts that its matches become if they are equal to them.
+    """
+
+    order: tuple[int, ...]
+    retyped: dict[int, tuple[int, ...]]
+
+
+class Tables(NamedTuple):
+    """A LALR(1) automaton.
+
+    Attributes:
+        actions: by state: terminal (or END) -> state shifted to, or ``-1 - rule``.
+        gotos: by state: nonterminal -> state.
+        start, end: states.
+        lexer: by state: number of the lexer that reads the next terminal.
+        has_conflicts: was a shift preferred to a reduction, or one reduction to another?
+    """
+
+    actions: list[dict[int, int]]
+    gotos: list[dict[int, int]]
+    start: int
+    end: int
+    lexer: list[int]
+    has_conflicts: bool
+
+
+class Grammar(NamedTuple):
+    """A loaded grammar.  `lexers` and `tables` are those of LALR; `start` is a nonterminal."""
+
+    terminals: tuple[Terminal, ...]
+    ignored: frozenset[int]
+    rules: tuple[Rule, ...]
+    nonterminals: tuple[str, ...]
+    start: int
+    lexers: tuple[LexerTable, ...]
+    tables: Tables | None
+
+
+# -- Lark's classes, less what takes long -----------------------------------------------------------------------------
+
+
+class _Lexer(BasicLexer):
+    """Lark's, without the search for colliding terminals; what is wrong with the terminals is kept in `error`."""
+
+    error: LexError | None
+
+    def __init__(self, conf: Any, comparator: Any = None) -> None:
+        self.error = None
+        if not conf.skip_validation:
+            self.error = _fault(conf)
+            if self.error is not None:
+                raise self.error
+        conf = copy(conf)
+        conf.skip_validation = True
+        super().__init__(conf)
+
+
+def _fault(conf: Any) -> LexError | None:
+    """What Lark refuses in a lexer's terminals, in its words."""
+    for t in conf.terminals:
+        try:
+            conf.re_module.compile(t.pattern.to_regexp(), conf.g_regex_flags)
+        except conf.re_module.error:
+            return LexError(f"Cannot compile token {t.name}: {t.pattern}")
+        if t.pattern.min_width == 0:
+            return LexError(f"Lexer does not allow zero-width terminals. ({t.name}: {t.pattern})")
+    undefined = set(conf.ignore) - {t.name for t in conf.terminals}
+    if undefined:
+        return LexError(f"Ignore terminals are not defined: {undefined}")
+    return None
+
+
+class _Contextual(ContextualLexer):
+    """Lark's, with one check of all terminals that some lexer uses in place of one a lexer."""
+
+    BasicLexer = _Lexer
+
+    def __init__(self, conf: Any, states: Any, always_accept: Any = ()) -> None:
+        used = {name for accepts in states.values() for name in accepts} | set(conf.ignore) | set(always_accept)
+        checked = copy(conf)
+        checked.terminals = [t for t in conf.terminals if t.name in used]
+        error = _fault(checked)
+        if error is not None:
+            raise error
+        unchecked = copy(conf)
+        unchecked.skip_validation = True
+        super().__init__(unchecked, states, always_accept)
+
+
+class _Analyzer(LALR_Analyzer):  # type: ignore[misc]
+    """Lark's; `conflicts` tells whether it preferred one action to another."""
+
+    def conflicts(self) -> bool:
+        for items in self.lr0_itemsets:
+            shifts = set(items.transitions)
+            for terminal, rules in items.lookaheads.items():
+                if len(rules) > 1 or terminal in shifts:
+                    return True
+        return False
+
+
+class _Parser(LALR_Parser):
+    """Lark's, with `has_conflicts`."""
+
+    def __init__(self, parser_conf: Any, debug: bool = False, strict: bool = False) -> None:
+        analysis = _Analyzer(parser_conf, debug=debug, strict=strict)
+        analysis.compute_lalr()
+        self._parse_table = analysis.parse_table
+        self.parser_conf = parser_conf
+        self.has_conflicts = analysis.conflicts()
+
+
+_PLUGINS: Final = {"BasicLexer": _Lexer, "ContextualLexer": _Contextual, "LALR_Parser": _Parser}
+
+
+# -- loading ----------------------------------------------------------------------------------------------------------
+
+
+def load_grammar(
+    text: str,
+    *,
+    start: str = "start",
+    parser: str | None = None,
+    lexer: str = "contextual",
+    postlex: Any = None,
+    g_regex_flags: int = 0,
+    import_paths: Sequence[Any] = (),
+) -> Grammar:
+    """The tables of a grammar.
+
+    Args:
+        text: the grammar.
+        start: the rule that texts are made of.
+        parser: "lalr", "earley" or "cyk"; None: what goes with the lexer.
+        lexer: one of `LEXERS`.
+        postlex: the object that Lark is to be given; only its `always_accept` is used here.
+        g_regex_flags, import_paths: as Lark has them.
+
+    Raises:
+        ConstraintSyntaxError: what Lark refuses, in its words, with its place.
+    """
+    scannerless = lexer == "scannerless"
+    if lexer not in LEXERS:
+        raise ValueError(f"lexer must be one of {', '.join(LEXERS)}, not {lexer!r}")
+    if parser is None:
+        parser = _PARSERS.get(lexer, "earley")
+    elif scannerless and parser != "earley":
+        raise ConstraintSyntaxError(f"Parser {parser!r} does not support lexer 'scannerless', expected 'earley'")
+    try:
+        loaded = lark.Lark(
+            text,
+            start=start,
+            parser=parser,
+            lexer="dynamic" if scannerless else lexer,
+            postlex=postlex,
+            g_regex_flags=g_regex_flags,
+            import_paths=list(import_paths),
+            maybe_placeholders=False,
+            _plugins=_PLUGINS,
+        )
+    except UnexpectedInput as error:
+        offset = getattr(error, "pos_in_stream", None)
+        message = f"the grammar is not one of Lark's: {str(error).strip()}"
+        raise ConstraintSyntaxError(message, source=text, offset=min(offset or 0, len(text))) from error
+    except (GrammarError, LexError, ConfigurationError, LarkError, OSError, AssertionError) as error:
+        raise ConstraintSyntaxError(f"Lark refuses the grammar: {str(error).strip() or type(error).__name__}") from error
+    return _tables(loaded, start, lexer, g_regex_flags, postlex)
+
+
+def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Grammar:
+    number: dict[str, int] = {t.name: k for k, t in enumerate(loaded.terminals)}
+    terminals = [
+        Terminal(t.name, t.pattern.to_regexp(), flags, isinstance(t.pattern, PatternStr)) for t in loaded.terminals
+    ]
+    for rule in loaded.rules:
+        for symbol in rule.expansion:
+            if symbol.is_term and symbol.name not in number:
+                number[symbol.name] = len(terminals)
+                terminals.append(Terminal(symbol.name, None, 0, is_text=False))
+    nonterminals: dict[str, int] = {}
+    for rule in loaded.rules:
+        nonterminals.setdefault(rule.origin.name, len(nonterminals))
+
+    def nonterminal(name: str) -> int:
+        return nonterminals.setdefault(name, len(nonterminals))
+
+    rules: list[Rule] = []
+    rule_number: dict[Any, int] = {}
+
+    def rule_of(rule: Any) -> int:
+        known = rule_number.get(rule)
+        if known is None:
+            known = rule_number[rule] = len(rules)
+            symbols = (number[s.name] if s.is_term else -1 - nonterminal(s.name) for s in rule.expansion)
+            rules.append(Rule(nonterminal(rule.origin.name), tuple(symbols)))
+        return known
+
+    for rule in loaded.rules:
+        rule_of(rule)
+    ignored = frozenset(number[name] for name in loaded.ignore_tokens if name in number)
+    lexers: list[LexerTable] = []
+    tables = None
+
+    def table_of(basic: Any) -> LexerTable:
+        scanner = basic.scanner
+        retyped = {
+            number[name]: tuple(number[t.name] for t in callback.scanner.terminals)
+            for name, callback in basic.callback.items()
+        }
+        return LexerTable(tuple(number[t.name] for t in scanner.terminals), retyped)
+
+    source = loaded.parser.lexer if lexer in ("contextual", "basic") else None
+    if source is not None and postlex is not None:
+        source = source.lexer
+    if isinstance(loaded.parser.parser, _Parser):
+        table = loaded.parser.parser._parse_table
+        actions: list[dict[int, int]] = []
+        gotos: list[dict[int, int]] = []
+        for state in range(len(table.states)):
+            action: dict[int, int] = {}
+            goto: dict[int, int] = {}
+            for name, (kind, argument) in table.states[state].items():
+                if name == "$END":
+                    action[END] = argument if kind is Shift else -1 - rule_of(argument)
+                elif name in number:
+                    action[number[name]] = argument if kind is Shift else -1 - rule_of(argument)
+                else:
+                    goto[nonterminal(name)] = argument
+            actions.append(action)
+            gotos.append(goto)
+        lexer_of = [0] * len(actions)
+        if lexer == "contextual":
+            known: dict[int, int] = {}
+            for state in range(len(actions)):
+                basic = source.lexers[state]
+                if id(basic) not in known:
+                    known[id(basic)] = len(lexers)
+                    lexers.append(table_of(basic))
+                lexer_of[state] = known[id(basic)]
+        else:
+            lexers.append(table_of(source))
+        tables = Tables(
+            actions, gotos, table.start_states[start], table.end_states[start], lexer_of,
+            loaded.parser.parser.has_conflicts,
+        )  # fmt: skip
+    elif source is not None:
+        lexers.append(table_of(source))
+    logging.getLogger(__name__).debug("loaded %d terminals, %d rules", len(terminals), len(rules))
+    return Grammar(
+        tuple(terminals), ignored, tuple(rules), tuple(nonterminals), nonterminals[start], tuple(lexers), tables
+    )

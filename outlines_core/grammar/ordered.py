@@ -1,0 +1,338 @@
+"""Ordered lazy DFAs: what a backtracking matcher finds first, byte by byte.
+
+A state is a list of threads in order of preference. Where a thread comes to the end of a terminal, the threads behind
+it are cut, as in a leftmost-first regex engine. The threads before it may still match later and would then have been
+preferred: such a match counts only under an *obligation*, that these threads never match. Look-aheads are obligations,
+too, and so is `$`. An obligation is a state of this same automaton: +s must match some prefix of what follows, -s none.
+
+Look-behinds are automata that run along from the beginning of the text; the set of their items is a *past*.
+
+Source: R. Cox, *Regular expression matching: the virtual machine approach*, 2009 (threads in order of preference).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
+from outlines_core.limits import DEFAULT_LIMITS, Limits
+from outlines_core.regex.ast import Node
+from outlines_core.regex.nfa import ACCEPT, BEGIN, CHAR, END, SPLIT, Builder
+
+__all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa"]
+
+TEXT_ENDS: Final = 1
+"""The state that matches only where the text ends."""
+Obligations = frozenset[int]
+NOTHING: Final[Obligations] = frozenset()
+_MOST_ALTERNATIVES: Final = 64
+
+
+class Match(NamedTuple):
+    """A terminal matches here, if the obligations hold from here on."""
+
+    terminal: int
+    obligations: Obligations
+
+
+class _Past(NamedTuple):
+    """What the look-behinds have seen: their items, whether each matches here; is this the beginning?"""
+
+    items: tuple[frozenset[tuple[int, int]], ...]
+    matches: tuple[bool, ...]
+    is_beginning: bool
+
+
+class OrderedDfa:
+    """The automaton of some terminals, all or some of which are looked for at a time.
+
+    States and pasts are ints; 0 is the dead state.
+
+    Args:
+        nodes: patterns by terminal; None for one that matches nothing.
+        limits: `max_nfa_states` and `max_states` count.
+
+    Raises:
+        UnsupportedFeatureError: a look-ahead or `$` within a look-behind.
+    """
+
+    def __init__(self, nodes: Sequence[Node | None], limits: Limits = DEFAULT_LIMITS) -> None:
+        self.limits = limits
+        builder = Builder(limits)
+        self._entry: list[int] = []
+        self._terminal: dict[int, int] = {}
+        for k, node in enumerate(nodes):
+            if node is None:
+                self._entry.append(-1)
+                continue
+            accept = builder.add(ACCEPT, 0, 0)
+            self._terminal[accept] = k
+            self._entry.append(builder.emit(node, accept))
+        nfa = builder.finish(0)
+        self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()
+        self._targets, self._dag = nfa.targets.tolist(), nfa.dag.tolist()
+        self._everything, self._looks = nfa.everything, nfa.looks
+        self.class_of: list[int] = nfa.byte_class.tolist()
+        self.n_classes = nfa.n_classes
+        self.byte_of = [self.class_of.index(k) for k in range(self.n_classes)]
+        self._read = {self._a[k] for k, kind in enumerate(self._kind) if kind == CHAR and self._b[k] != self._everything}
+        self._trackers = sorted({look.start for look in nfa.looks if not look.ahead})
+        self._slot = {start: k for k, start in enumerate(self._trackers)}
+        self._states: dict[tuple[int, tuple[Any, ...]], int] = {}
+        self._content: list[Any] = [None, None]
+        self._rows: list[dict[int, tuple[int, tuple[Match, ...]]]] = [{}, {}]
+        self._starts: dict[tuple[tuple[int, ...], int], int] = {}
+        self._past_numbers: dict[_Past, int] = {}
+        self._pasts: list[_Past] = []
+        self._past_rows: list[dict[int, int]] = []
+        self.beginning = self._past_of(None, 0)
+        self._anywhere = -1 if self._trackers else self._number_of(_Past((), (), is_beginning=False))
+
+    def reads(self, byte: int) -> bool:
+        """Does some terminal contain the byte?"""
+        klass = self.class_of[byte]
+        places, seen = [*self._read], set(self._read)
+        for place in places:
+            for following in self._dag[place]:
+                if following > 1 and following not in seen:
+                    seen.add(following)
+                    places.append(following)
+        return any(self._dag[place][klass] for place in seen)
+
+    # -- the past ---------------------------------------------------------------------------------------------------
+
+    def _number_of(self, past: _Past) -> int:
+        known = self._past_numbers.get(past)
+        if known is None:
+            known = self._past_numbers[past] = len(self._pasts)
+            self._pasts.append(past)
+            self._past_rows.append({})
+        return known
+
+    def _past_of(self, before: int | None, klass: int) -> int:
+        """The past after one more byte; `before` None: at the beginning of the text."""
+        items, matches = [], []
+        for k, start in enumerate(self._trackers):
+            mine: set[tuple[int, int]] = set()
+            stack = [start] if before is None else []
+            if before is not None:
+                for node, place in self._pasts[before].items[k]:
+                    following = self._dag[place][klass]
+                    if following == 1:
+                        stack.append(self._b[node])
+                    elif following:
+                        mine.add((node, following))
+            seen: set[int] = set()
+            matched = False
+            while stack:
+                node = stack.pop()
+                if node in seen:
+                    continue
+                seen.add(node)
+                kind = self._kind[node]
+                if kind == CHAR:
+                    mine.add((node, self._a[node]))
+                elif kind == SPLIT:
+                    stack.extend(self._targets[self._a[node] : self._b[node]])
+                elif kind == ACCEPT:
+                    matched = True
+                elif kind == BEGIN:
+                    if before is None:
+                        stack.append(self._b[node])
+                elif kind == END or self._looks[self._a[node]].ahead:
+                    raise UnsupportedFeatureError(
+                        "a look-ahead or $ within a look-behind of a terminal", feature="look-ahead in look-behind"
+                    )
+                else:
+                    look = self._looks[self._a[node]]
+                    if matches[self._slot[look.start]] != look.negative:
+                        stack.append(self._b[node])
+            items.append(frozenset(mine))
+            matches.append(matched)
+        return self._number_of(_Past(tuple(items), tuple(matches), before is None))
+
+    def past_after(self, past: int, byte: int) -> int:
+        """The past after one more byte."""
+        if self._anywhere >= 0:
+            return self._anywhere
+        row, klass = self._past_rows[past], self.class_of[byte]
+        known = row.get(klass)
+        if known is None:
+            known = row[klass] = self._past_of(past, klass)
+        return known
+
+    def past_of(self, state: int) -> int:
+        """The past where a state is."""
+        past: int = self._content[state][0]
+        return past
+
+    # -- states -----------------------------------------------------------------------------------------------------
+
+    def start(self, order: tuple[int, ...], past: int) -> int:
+        """The state before a lexeme that is one of some terminals, the preferred ones first."""
+        key = order, past
+        known = self._starts.get(key)
+        if known is None:
+            seeds = [(self._entry[t], NOTHING) for t in order if self._entry[t] >= 0]
+            known = self._starts[key] = self._made(self._closure(seeds, past), past)[0]
+        return known
+
+    def step(self, state: int, byte: int) -> tuple[int, tuple[Match, ...]]:
+        """The state after a byte (0: nothing can match later), and what matches there, in order of preference."""
+        row, klass = self._rows[state], self.class_of[byte]
+        known = row.get(klass)
+        if known is None:
+            known = row[klass] = (0, ()) if state <= TEXT_ENDS else self._step(state, byte, klass)
+        return known
+
+    def _step(self, state: int, byte: int, klass: int) -> tuple[int, tuple[Match, ...]]:
+        past, threads = self._content[state]
+        after = self.past_after(past, byte)
+        seeds: list[Any] = []
+        for node, place, obligations in threads:
+            following = self._dag[place][klass]
+            if not following:
+                continue
+            for held in self.after_byte(obligations, byte) if obligations else (NOTHING,):
+                seeds.append((self._b[node], held) if following == 1 else (node, following, held))
+        return self._made(self._closure(seeds, after), after)
+
+    def threads_of(self, state: int) -> tuple[tuple[int, int, Obligations], ...]:
+        """(NFA state, place within a character, obligations), the preferred ones first."""
+        threads: tuple[tuple[int, int, Obligations], ...] = self._content[state][1] if state > TEXT_ENDS else ()
+        return threads
+
+    def _closure(self, seeds: list[Any], past: int) -> list[Any]:
+        """Threads that read a character, and `Match`es, in order of preference.
+
+        Args:
+            seeds: (NFA state, obligations), or threads.
+        """
+        matches, is_beginning = self._pasts[past].matches, self._pasts[past].is_beginning
+        kind, a, b = self._kind, self._a, self._b
+        out: list[Any] = []
+        seen = set()
+        stack = seeds[::-1]
+        while stack:
+            at = stack.pop()
+            if at in seen:
+                continue
+            seen.add(at)
+            if len(at) == 3:
+                out.append(at)
+                continue
+            node, held = at
+            if held and (node, NOTHING) in seen:
+                continue
+            match kind[node]:
+                case 0:  # CHAR
+                    thread = (node, a[node], held)
+                    if thread not in seen:
+                        seen.add(thread)
+                        out.append(thread)
+                case 1 if node == self._everything:  # a look-ahead has matched
+                    out.append(Match(-1, held))
+                    if not held:
+                        break
+                case 1:  # SPLIT
+                    stack.extend([(t, held) for t in reversed(self._targets[a[node] : b[node]])])
+                case 2:  # ACCEPT
+                    out.append(Match(self._terminal.get(node, -1), held))
+                    if not held:
+                        break
+                case 3:  # BEGIN
+                    if is_beginning:
+                        stack.append((b[node], held))
+                case 4:  # END
+                    stack.append((b[node], held | {TEXT_ENDS}))
+                case _:
+                    look = self._looks[a[node]]
+                    if not look.ahead:
+                        if matches[self._slot[look.start]] != look.negative:
+                            stack.append((b[node], held))
+                        continue
+                    state, found = self._made(self._closure([(look.start, NOTHING)], past), past)
+                    for more in self._outcomes(state, found, must=not look.negative):
+                        stack.append((b[node], held | more))
+        return out
+
+    def _made(self, entries: Iterable[Any], past: int) -> tuple[int, tuple[Match, ...]]:
+        """The state of the threads, and the matches; each depends on those before it."""
+        threads: list[Any] = []
+        found: list[Match] = []
+        unmatched: list[Obligations] = [NOTHING]  # alternatives: no match on condition came true so far
+        for entry in entries:
+            held: Obligations = entry[-1]
+            if len(entry) == 2:
+                guard = self._state(past, tuple(threads))
+                for more in unmatched:
+                    all_held = held | more | ({-guard} if guard else NOTHING)
+                    if is_consistent(all_held):
+                        found.append(Match(entry[0], all_held))
+                if not held:
+                    break
+                unmatched = [more | {-x} for more in unmatched for x in sorted(held)]
+                if len(unmatched) > _MOST_ALTERNATIVES:
+                    raise LimitExceededError(
+                        "the look-aheads of the terminals are too many and too entangled",
+                        given=len(unmatched),
+                        limit=_MOST_ALTERNATIVES,
+                    )
+            else:
+                for more in unmatched:
+                    thread = (entry[0], entry[1], held | more)
+                    if is_consistent(thread[2]) and (not more or thread not in threads):
+                        threads.append(thread)
+        return self._state(past, tuple(threads)), tuple(found)
+
+    def _state(self, past: int, threads: tuple[Any, ...]) -> int:
+        if not threads:
+            return 0
+        key = past, threads
+        known = self._states.get(key)
+        if known is None:
+            known = self._states[key] = len(self._content)
+            if known > self.limits.max_states:
+                raise LimitExceededError(
+                    f"the terminals need more than {self.limits.max_states:,} states (Limits.max_states)",
+                    given=known,
+                    limit=self.limits.max_states,
+                )
+            self._content.append(key)
+            self._rows.append({})
+        return known
+
+    # -- obligations ------------------------------------------------------------------------------------------------
+
+    def _outcomes(self, state: int, found: Sequence[Match], *, must: bool) -> list[Obligations]:
+        """Ways for an automaton in `state`, with matches here, to match (or never to)."""
+        if must:
+            ways = [match.obligations for match in found]
+            if state:
+                ways.append(frozenset((state,)))
+            return [NOTHING] if NOTHING in ways else list(dict.fromkeys(ways))
+        ways = [frozenset((-state,)) if state else NOTHING]
+        for match in found:
+            ways = [way | {-x} for way in ways for x in sorted(match.obligations)]
+        return list(dict.fromkeys(ways))
+
+    def after_byte(self, obligations: Obligations, byte: int) -> list[Obligations]:
+        """The alternatives of what is left of obligations after a byte; none: they have failed."""
+        ways = [NOTHING]
+        for x in sorted(obligations):
+            state, found = self.step(abs(x), byte)
+            mine = self._outcomes(state, found, must=x > 0)
+            ways = [way | more for way in ways for more in mine if is_consistent(way | more)]
+            if not ways:
+                return []
+        return list(dict.fromkeys(ways))
+
+    def hold_at_end(self, obligations: Obligations) -> bool:
+        """Do they hold if the text ends here?"""
+        return all((abs(x) == TEXT_ENDS) == (x > 0) for x in obligations)
+
+
+def is_consistent(obligations: Obligations) -> bool:
+    """Does none contradict another one outright?"""
+    return len(obligations) < 2 or not any(-x in obligations for x in obligations)
