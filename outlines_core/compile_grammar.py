@@ -11,11 +11,11 @@ import numpy as np
 from outlines_core.cache import LruCache
 from outlines_core.errors import ConstraintSyntaxError, UnsatisfiableError, UnsupportedFeatureError
 from outlines_core.grammar.configurations import ConfigurationDfa
+from outlines_core.grammar.earley import EarleyRecogniser
 from outlines_core.grammar.indentation import Indentation
-from outlines_core.grammar.lalr import LalrRecogniser
+from outlines_core.grammar.lexed import LexedRecogniser
 from outlines_core.grammar.loading import Grammar, Terminal, load_grammar
 from outlines_core.grammar.ordered import OrderedDfa
-from outlines_core.grammar.worlds import LalrMachine
 from outlines_core.index import GrammarAutomaton
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
@@ -88,7 +88,7 @@ def compile_grammar(
             g_regex_flags=g_regex_flags,
             import_paths=import_paths,
         )
-        core = RegexCore(_dfa(loaded, lexer, postlex, limits_), vocab.snapshot(), _label(grammar), key)
+        core = RegexCore(_dfa(loaded, start, lexer, postlex, limits_), vocab.snapshot(), _label(grammar), key)
     _cores.put(key, core)
     rebuild = (grammar, core.vocabulary, start, parser, lexer, postlex, g_regex_flags, tuple(import_paths), limits)
     return GrammarAutomaton(core, (_recompile, rebuild))
@@ -143,13 +143,16 @@ def terminal_nodes(terminals: Sequence[Terminal], limits: Limits) -> list[Node |
     return nodes
 
 
-def _dfa(grammar: Grammar, lexer: str, postlex: Any, limits: Limits) -> ConfigurationDfa:
+def _dfa(grammar: Grammar, start: str, lexer: str, postlex: Any, limits: Limits) -> ConfigurationDfa:
     indentation = None if postlex is None else Indentation(postlex, grammar.terminals)
-    ordered = OrderedDfa(terminal_nodes(grammar.terminals, limits), limits)
-    if grammar.tables is None:
-        raise UnsupportedFeatureError(f"lexer {lexer!r}", feature=f"lexer {lexer}")
-    recogniser = LalrRecogniser(LalrMachine(grammar, ordered, indentation))
+    nodes = terminal_nodes(grammar.terminals, limits)
+    ordered = OrderedDfa(nodes, limits, is_ordered=lexer != "scannerless")
+    recogniser: LexedRecogniser | EarleyRecogniser
+    if grammar.lexers:
+        recogniser = LexedRecogniser(grammar, ordered, indentation)
+    else:
+        recogniser = EarleyRecogniser(grammar, ordered, lexer)
     if recogniser.initial is None:
-        raise UnsatisfiableError(f"no text at all is in the language of the grammar (start {grammar.start!r})")
+        raise UnsatisfiableError(f"no text at all is in the language of the grammar (start {start!r})")
     used = np.array([ordered.reads(byte) for byte in range(256)], dtype=np.bool_)
     return ConfigurationDfa(recogniser, recogniser.byte_class(), used, limits)

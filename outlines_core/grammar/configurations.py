@@ -48,7 +48,7 @@ class _Alphabet:
         self.dag = np.zeros((1, self.n_classes), dtype=np.uint16)
         self.dag[0, byte_class[used]] = 2
 
-    def alike_for(self, n_bytes: int) -> None:
+    def alike_for(self, n_bytes: int) -> None:  # noqa: ARG002  # as `ByteNfa` has it
         return None
 
 

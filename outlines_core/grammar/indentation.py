@@ -12,6 +12,7 @@ from lark.indenter import Indenter
 
 from outlines_core.errors import ConstraintSyntaxError, UnsupportedFeatureError
 from outlines_core.grammar.loading import END, Terminal
+from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
 
 __all__ = ["FLAT", "Indentation", "Indents"]
@@ -71,42 +72,45 @@ class Indentation:
         return column + (1 if byte == 0x20 else self.tab if byte == 0x09 else 0)
 
     def after(
-        self, stacks: Stacks, stack: int, indents: Indents, terminal: int, column: int
+        self, stacks: Stacks | Rows, stack: int, indents: Indents, terminal: int, column: int
     ) -> tuple[int, Indents] | None:
         """Stack and indents after a terminal whose text ends in `column`; None if the parser or indenter refuses."""
         columns, brackets = indents
-        following: int | None = stack
-        if terminal == self.newline:
-            if brackets == 0:
-                following = stacks.after(stack, terminal)
-                if following is None or column == _NO_COLUMN:  # Lark looks for a newline in it
-                    return None
-                if column > columns[-1]:
-                    columns = (*columns, column)
-                    following = stacks.after(following, self.indent)
-                else:
-                    while column < columns[-1] and following is not None:
-                        columns = columns[:-1]
-                        following = stacks.after(following, self.dedent)
-                    if column != columns[-1]:
-                        return None
-        else:
+        if terminal != self.newline or not brackets:
             following = stacks.after(stack, terminal)
-        if following is None:
-            return None
+            if following is None:
+                return None
+            stack = following
+        if terminal == self.newline and not brackets:
+            if column == _NO_COLUMN:  # Lark looks for a newline in it
+                return None
+            zero_width = []
+            if column > columns[-1]:
+                columns = (*columns, column)
+                zero_width = [self.indent]
+            while column < columns[-1]:
+                columns = columns[:-1]
+                zero_width.append(self.dedent)
+            if column != columns[-1]:
+                return None
+            for one in zero_width:
+                following = stacks.after(stack, one)
+                if following is None:
+                    return None
+                stack = following
         if terminal in self.opening:
             brackets += 1
         elif terminal in self.closing:
             brackets -= 1
             if brackets < 0:
                 return None
-        return following, Indents(columns, brackets)
+        return stack, Indents(columns, brackets)
 
-    def ends(self, stacks: Stacks, stack: int, indents: Indents) -> bool:
+    def ends(self, stacks: Stacks | Rows, stack: int, indents: Indents) -> bool:
         """May the text end here?"""
-        following: int | None = stack
         for _ in indents.columns[1:]:
-            following = stacks.after(following, self.dedent)
+            following = stacks.after(stack, self.dedent)
             if following is None:
                 return False
-        return stacks.after(following, END) is not None
+            stack = following
+        return stacks.after(stack, END) is not None

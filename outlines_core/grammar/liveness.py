@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from outlines_core.errors import LimitExceededError
 from outlines_core.grammar.loading import END
-from outlines_core.grammar.worlds import IGNORED, Boundary, LalrMachine, Lexeme, World
+from outlines_core.grammar.stacks import Stacks
+from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, World
 
 __all__ = ["Liveness"]
 
@@ -38,7 +39,7 @@ class _Control(NamedTuple):
 
 
 class _Summary(NamedTuple):
-    """The state is popped by a reduction to `nonterminal`, which pops `more` states below it; _ACCEPT: the text ends."""
+    """A reduction to `nonterminal` pops the state, and `more` states below it; _ACCEPT: the text ends."""
 
     nonterminal: int
     more: int
@@ -51,9 +52,8 @@ _Place = tuple[int, _Control]
 class Liveness:
     """Answers `is_live` for worlds of a machine."""
 
-    def __init__(self, machine: LalrMachine) -> None:
-        self.machine = machine
-        self._terminals: dict[Any, frozenset[tuple[int, Boundary]]] = {}
+    def __init__(self, machine: LexedMachine, stacks: Stacks) -> None:
+        self.machine, self.stacks, self.tables = machine, stacks, stacks.tables
         self._summaries: dict[_Place, set[_Summary]] = {}
         self._users: dict[_Place, dict[tuple[int, _Place], None]] = {}
         self._todo: list[Any] = []
@@ -72,10 +72,8 @@ class Liveness:
             return self._stack_live(world.stack, _Control(_LEXEME, world.boundary))
         if self.machine.indentation is not None:
             return self._is_live_in_column(world)
-        for terminal, boundary in self._terminals_in(world.lexeme):
-            control = (
-                _Control(_LEXEME, boundary) if terminal == IGNORED else _Control(_TERMINAL, boundary, terminal)
-            )
+        for terminal, boundary in self.machine.endings(world.lexeme):
+            control = _Control(_LEXEME, boundary) if terminal == IGNORED else _Control(_TERMINAL, boundary, terminal)
             if self._stack_live(world.stack, control):
                 return True
         return False
@@ -105,29 +103,6 @@ class Liveness:
                         seen.add((one, after))
                         queue.append((one, after))
         return False
-
-    # -- lexemes ----------------------------------------------------------------------------------------------------
-
-    def _terminals_in(self, lexeme: Lexeme) -> frozenset[tuple[int, Boundary]]:
-        """The terminals that a lexeme can become, each with the boundary behind it."""
-        known = self._terminals.get(lexeme)
-        if known is not None:
-            return known
-        machine = self.machine
-        found = set()
-        seen = {lexeme}
-        todo = [lexeme]
-        while todo:
-            at = todo.pop()
-            for byte in machine.dfa.byte_of:
-                longer, ends = machine.step(at, byte)
-                found.update(ends)
-                for one in longer:
-                    if one not in seen:
-                        seen.add(one)
-                        todo.append(one)
-        known = self._terminals[lexeme] = frozenset(found)
-        return known
 
     # -- summaries --------------------------------------------------------------------------------------------------
 
@@ -177,7 +152,7 @@ class Liveness:
 
     def _reduce(self, state: int, nonterminal: int, control: _Control, owner: _Place) -> None:
         """Something above `state` was reduced to a nonterminal."""
-        tables = self.machine.tables
+        tables = self.tables
         target = tables.gotos[state].get(nonterminal)
         if target is None:
             return
@@ -203,7 +178,7 @@ class Liveness:
             if control.kind == _BEHIND_NEWLINE:
                 options.append(_Control(_TERMINAL, boundary, indentation.indent))
             return options
-        for terminal, behind in self._terminals_in(machine.start(machine.tables.lexer[state], boundary)):
+        for terminal, behind in machine.endings(machine.start(self.tables.lexer[state], boundary)):
             if terminal == IGNORED:
                 options.append(_Control(_LEXEME, behind))
             elif indentation is not None and terminal == indentation.newline:
@@ -222,7 +197,7 @@ class Liveness:
             for option in self._options(state, control):
                 self._use((state, option), -1, place)
             return
-        action = machine.tables.actions[state].get(control.terminal)
+        action = self.tables.actions[state].get(control.terminal)
         if action is None:
             return
         if action >= 0:
@@ -238,8 +213,7 @@ class Liveness:
 
     def _stack_live(self, stack: int, control: _Control) -> bool:
         """Does some text follow, from this stack and control?"""
-        machine = self.machine
-        items = machine.stacks.items
+        items = self.stacks.items
         seen = set()
         todo = [(stack, control)]
         while todo:
@@ -256,10 +230,10 @@ class Liveness:
                 under = below
                 for _ in range(more):
                     under = items[under][1]
-                target = machine.tables.gotos[items[under][0]].get(nonterminal)
+                target = self.tables.gotos[items[under][0]].get(nonterminal)
                 if target is None:
                     continue
-                if behind.terminal == END and behind.kind == _TERMINAL and target == machine.tables.end:
+                if behind.terminal == END and behind.kind == _TERMINAL and target == self.tables.end:
                     return True
-                todo.append((machine.stacks.push(under, target), behind))
+                todo.append((self.stacks.push(under, target), behind))
         return False

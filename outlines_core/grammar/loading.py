@@ -95,7 +95,7 @@ class _Lexer(BasicLexer):
 
     error: LexError | None
 
-    def __init__(self, conf: Any, comparator: Any = None) -> None:
+    def __init__(self, conf: Any, comparator: Any = None) -> None:  # noqa: ARG002  # as Lark calls it
         self.error = None
         if not conf.skip_validation:
             self.error = _fault(conf)
@@ -138,7 +138,7 @@ class _Contextual(ContextualLexer):
         super().__init__(unchecked, states, always_accept)
 
 
-class _Analyzer(LALR_Analyzer):  # type: ignore[misc]
+class _Analyzer(LALR_Analyzer):
     """Lark's; `conflicts` tells whether it preferred one action to another."""
 
     def conflicts(self) -> bool:
@@ -155,7 +155,7 @@ class _Parser(LALR_Parser):
 
     def __init__(self, parser_conf: Any, debug: bool = False, strict: bool = False) -> None:
         analysis = _Analyzer(parser_conf, debug=debug, strict=strict)
-        analysis.compute_lalr()
+        analysis.compute_lalr()  # type: ignore[no-untyped-call]
         self._parse_table = analysis.parse_table
         self.parser_conf = parser_conf
         self.has_conflicts = analysis.conflicts()
@@ -214,7 +214,9 @@ def load_grammar(
         message = f"the grammar is not one of Lark's: {str(error).strip()}"
         raise ConstraintSyntaxError(message, source=text, offset=min(offset or 0, len(text))) from error
     except (GrammarError, LexError, ConfigurationError, LarkError, OSError, AssertionError) as error:
-        raise ConstraintSyntaxError(f"Lark refuses the grammar: {str(error).strip() or type(error).__name__}") from error
+        raise ConstraintSyntaxError(
+            f"Lark refuses the grammar: {str(error).strip() or type(error).__name__}"
+        ) from error
     return _tables(loaded, start, lexer, g_regex_flags, postlex)
 
 
@@ -260,11 +262,11 @@ def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Gr
         }
         return LexerTable(tuple(number[t.name] for t in scanner.terminals), retyped)
 
-    source = loaded.parser.lexer if lexer in ("contextual", "basic") else None
+    source: Any = loaded.parser.lexer if lexer in ("contextual", "basic") else None
     if source is not None and postlex is not None:
         source = source.lexer
     if isinstance(loaded.parser.parser, _Parser):
-        table = loaded.parser.parser._parse_table
+        table: Any = loaded.parser.parser._parse_table
         actions: list[dict[int, int]] = []
         gotos: list[dict[int, int]] = []
         for state in range(len(table.states)):

@@ -52,13 +52,16 @@ class OrderedDfa:
     Args:
         nodes: patterns by terminal; None for one that matches nothing.
         limits: `max_nfa_states` and `max_states` count.
+        is_ordered: False: no match is preferred to another one, a terminal may end wherever it matches.
 
     Raises:
         UnsupportedFeatureError: a look-ahead or `$` within a look-behind.
     """
 
-    def __init__(self, nodes: Sequence[Node | None], limits: Limits = DEFAULT_LIMITS) -> None:
-        self.limits = limits
+    def __init__(
+        self, nodes: Sequence[Node | None], limits: Limits = DEFAULT_LIMITS, *, is_ordered: bool = True
+    ) -> None:
+        self.limits, self._is_ordered = limits, is_ordered
         builder = Builder(limits)
         self._entry: list[int] = []
         self._terminal: dict[int, int] = {}
@@ -76,7 +79,9 @@ class OrderedDfa:
         self.class_of: list[int] = nfa.byte_class.tolist()
         self.n_classes = nfa.n_classes
         self.byte_of = [self.class_of.index(k) for k in range(self.n_classes)]
-        self._read = {self._a[k] for k, kind in enumerate(self._kind) if kind == CHAR and self._b[k] != self._everything}
+        self._read = {
+            self._a[k] for k, kind in enumerate(self._kind) if kind == CHAR and self._b[k] != self._everything
+        }
         self._trackers = sorted({look.start for look in nfa.looks if not look.ahead})
         self._slot = {start: k for k, start in enumerate(self._trackers)}
         self._states: dict[tuple[int, tuple[Any, ...]], int] = {}
@@ -112,7 +117,8 @@ class OrderedDfa:
 
     def _past_of(self, before: int | None, klass: int) -> int:
         """The past after one more byte; `before` None: at the beginning of the text."""
-        items, matches = [], []
+        items: list[frozenset[tuple[int, int]]] = []
+        matches: list[bool] = []
         for k, start in enumerate(self._trackers):
             mine: set[tuple[int, int]] = set()
             stack = [start] if before is None else []
@@ -194,8 +200,8 @@ class OrderedDfa:
             following = self._dag[place][klass]
             if not following:
                 continue
-            for held in self.after_byte(obligations, byte) if obligations else (NOTHING,):
-                seeds.append((self._b[node], held) if following == 1 else (node, following, held))
+            ways = self.after_byte(obligations, byte) if obligations else (NOTHING,)
+            seeds += [(self._b[node], held) if following == 1 else (node, following, held) for held in ways]
         return self._made(self._closure(seeds, after), after)
 
     def threads_of(self, state: int) -> tuple[tuple[int, int, Obligations], ...]:
@@ -239,7 +245,7 @@ class OrderedDfa:
                     stack.extend([(t, held) for t in reversed(self._targets[a[node] : b[node]])])
                 case 2:  # ACCEPT
                     out.append(Match(self._terminal.get(node, -1), held))
-                    if not held:
+                    if self._is_ordered and not held:
                         break
                 case 3:  # BEGIN
                     if is_beginning:
@@ -264,7 +270,9 @@ class OrderedDfa:
         unmatched: list[Obligations] = [NOTHING]  # alternatives: no match on condition came true so far
         for entry in entries:
             held: Obligations = entry[-1]
-            if len(entry) == 2:
+            if not self._is_ordered and len(entry) == 2:
+                found.append(entry)
+            elif len(entry) == 2:
                 guard = self._state(past, tuple(threads))
                 for more in unmatched:
                     all_held = held | more | ({-guard} if guard else NOTHING)

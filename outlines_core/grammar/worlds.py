@@ -1,4 +1,4 @@
-"""LALR with a lexer, byte by byte: which texts are read how, and where they may end.
+"""A parser with a lexer before it, byte by byte: which texts are read how, and where they may end.
 
 A configuration is a set of *worlds*: the lexeme that is being read, the parser's stack before it, obligations on what
 follows. Where a lexeme may end, one world goes on behind it and another one within it; obligations see to it that at
@@ -15,9 +15,10 @@ from typing import Any, Final, NamedTuple
 from outlines_core.grammar.indentation import FLAT, Indentation, Indents
 from outlines_core.grammar.loading import END, Grammar
 from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, is_consistent
+from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
 
-__all__ = ["IGNORED", "Boundary", "Keywords", "LalrMachine", "Lexeme", "World"]
+__all__ = ["IGNORED", "Boundary", "Keywords", "LexedMachine", "Lexeme", "World"]
 
 IGNORED: Final = -2
 """Stands for an ignored terminal where terminals are numbered."""
@@ -59,23 +60,24 @@ class World(NamedTuple):
     boundary: Boundary | None
 
 
-class LalrMachine:
+class LexedMachine:
     """What configurations become byte by byte.
 
     Args:
-        grammar: one with LALR tables.
+        grammar: one with lexers.
         dfa: of all its terminals.
+        stacks: the parser: of a LALR table, or Earley's, which has rows in place of stacks.
         indentation: None if there is no indenter.
     """
 
-    def __init__(self, grammar: Grammar, dfa: OrderedDfa, indentation: Indentation | None = None) -> None:
-        assert grammar.tables is not None
-        self.grammar, self.dfa, self.indentation = grammar, dfa, indentation
-        self.tables = grammar.tables
-        self.stacks = Stacks(grammar.tables, grammar.rules)
+    def __init__(
+        self, grammar: Grammar, dfa: OrderedDfa, stacks: Stacks | Rows, indentation: Indentation | None = None
+    ) -> None:
+        self.grammar, self.dfa, self.stacks, self.indentation = grammar, dfa, stacks, indentation
         self._retyping = [sorted({k for texts in lexer.retyped.values() for k in texts}) for lexer in grammar.lexers]
         self._starts: dict[tuple[int, Boundary], Lexeme] = {}
         self._steps: dict[tuple[Lexeme, int], Any] = {}
+        self._endings: dict[Lexeme, frozenset[tuple[int, Boundary]]] = {}
         first = self.world(self.stacks.root, FLAT, Boundary(dfa.beginning, NOTHING))
         self.first = frozenset((first,))
 
@@ -132,6 +134,26 @@ class LalrMachine:
                     terminal = next((k for k in table.retyped.get(terminal, ()) if k in equal), terminal)
                 ends.append((terminal, Boundary(past, both)))
         return tuple(longer), tuple(ends)
+
+    def endings(self, lexeme: Lexeme) -> frozenset[tuple[int, Boundary]]:
+        """The terminals (or IGNORED) that a lexeme can become, each with the boundary behind it."""
+        known = self._endings.get(lexeme)
+        if known is not None:
+            return known
+        found: set[tuple[int, Boundary]] = set()
+        seen = {lexeme}
+        todo = [lexeme]
+        while todo:
+            at = todo.pop()
+            for byte in self.dfa.byte_of:
+                longer, ends = self.step(at, byte)
+                found.update(ends)
+                for one in longer:
+                    if one not in seen:
+                        seen.add(one)
+                        todo.append(one)
+        known = self._endings[lexeme] = frozenset(found)
+        return known
 
     # -- worlds -----------------------------------------------------------------------------------------------------
 
