@@ -16,6 +16,11 @@ from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.lexed import LexedRecogniser
 from outlines_core.grammar.loading import Grammar, Terminal, load_grammar
 from outlines_core.grammar.ordered import OrderedDfa
+from outlines_core.grammar.separation import Separation
+from outlines_core.grammar.stacks import Stacks
+from outlines_core.grammar.viability import all_stacks_live
+from outlines_core.grammar.worlds import LexedMachine
+from outlines_core.grammar_core import GrammarCore, StackedRecogniser
 from outlines_core.index import GrammarAutomaton
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
@@ -88,7 +93,7 @@ def compile_grammar(
             g_regex_flags=g_regex_flags,
             import_paths=import_paths,
         )
-        core = RegexCore(_dfa(loaded, start, lexer, postlex, limits_), vocab.snapshot(), _label(grammar), key)
+        core = _core(loaded, (start, lexer, postlex), vocab.snapshot(), _label(grammar), key, limits_)
     _cores.put(key, core)
     rebuild = (grammar, core.vocabulary, start, parser, lexer, postlex, g_regex_flags, tuple(import_paths), limits)
     return GrammarAutomaton(core, (_recompile, rebuild))
@@ -143,16 +148,26 @@ def terminal_nodes(terminals: Sequence[Terminal], limits: Limits) -> list[Node |
     return nodes
 
 
-def _dfa(grammar: Grammar, start: str, lexer: str, postlex: Any, limits: Limits) -> ConfigurationDfa:
+def _core(
+    grammar: Grammar, options: tuple[Any, ...], vocabulary: Vocabulary, label: str, key: Any, limits: Limits
+) -> RegexCore:
+    start, lexer, postlex = options
     indentation = None if postlex is None else Indentation(postlex, grammar.terminals)
     nodes = terminal_nodes(grammar.terminals, limits)
     ordered = OrderedDfa(nodes, limits, is_ordered=lexer != "scannerless")
+    used = np.array([ordered.reads(byte) for byte in range(256)], dtype=np.bool_)
     recogniser: LexedRecogniser | EarleyRecogniser
+    if grammar.tables is not None:
+        machine = LexedMachine(grammar, ordered, Stacks(grammar.tables, grammar.rules), indentation)
+        separation = Separation(machine)
+        if separation.lets_through and all_stacks_live(grammar, separation.unreadable()):
+            stacked = StackedRecogniser(machine, separation, limits)
+            dfa = ConfigurationDfa(stacked, machine.byte_class(), used, limits)
+            return GrammarCore(dfa, vocabulary, label, key)
     if grammar.lexers:
         recogniser = LexedRecogniser(grammar, ordered, indentation)
     else:
         recogniser = EarleyRecogniser(grammar, ordered, lexer)
     if recogniser.initial is None:
         raise UnsatisfiableError(f"no text at all is in the language of the grammar (start {start!r})")
-    used = np.array([ordered.reads(byte) for byte in range(256)], dtype=np.bool_)
-    return ConfigurationDfa(recogniser, recogniser.byte_class(), used, limits)
+    return RegexCore(ConfigurationDfa(recogniser, recogniser.byte_class(), used, limits), vocabulary, label, key)

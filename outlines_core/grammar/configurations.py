@@ -79,12 +79,13 @@ class ConfigurationDfa(LazyDfa):
         self._byte_of = self.class_bytes()
 
     def _start(self) -> int:
-        return self._number(self.recogniser.initial) if self.recogniser.initial else DEAD
+        return self.number(self.recogniser.initial) if self.recogniser.initial else DEAD
 
     def configuration(self, state: int) -> Any:
         return self._configurations[state]
 
-    def _number(self, configuration: Any) -> int:
+    def number(self, configuration: Any) -> int:
+        """The state of a configuration."""
         known = self._numbers.get(configuration)
         if known is None:
             known = self.n_states
@@ -105,7 +106,7 @@ class ConfigurationDfa(LazyDfa):
 
     def fill(self, state: int, klass: int) -> int:
         following = self.recogniser.after(self._configurations[state], self._byte_of[klass])
-        target = DEAD if following is None else self._number(following)
+        target = DEAD if following is None else self.number(following)
         self.delta[state, klass] = target
         return target
 

@@ -172,6 +172,7 @@ class _Reader:
         self.tokens = list(self._tokenize())
         self.at = 0
         self.n_groups = 0
+        self.groups: dict[tuple[Sequence, ...], str] = {}
         self.defined: dict[str, int] = {}
         self.has_dotted_names = False
         self.rules: dict[str, tuple[Sequence, ...]] = {}
@@ -232,7 +233,10 @@ class _Reader:
             self._close()
             last = self.tokens[self.at - 1]
             origins[token.text] = self.text[token.offset : last.end]
-        return Ebnf(root, self.rules, origins)
+        items = (item for alternatives in self.rules.values() for sequence in alternatives for item in sequence)
+        called = {item.symbol.rule for item in items if isinstance(item.symbol, Call)}
+        rules = {name: self.rules[name] for name in self.rules if name in self.defined or name in called}
+        return Ebnf(root, rules, origins)
 
     def _find_rules(self) -> None:
         for k, (kind, _, offset) in enumerate(self.tokens):
@@ -250,7 +254,8 @@ class _Reader:
                 raise self.error(f"the rule {name.text!r} is defined twice, first in line {line}", name.offset)
             self.defined[name.text] = name.offset
         if self.tokens and self.peek(1).kind != "assign":
-            raise self.error("a grammar begins with the name of a rule and ::=", self.tokens[0].offset)
+            fault = self.peek(int(self.peek().kind == "name"))
+            raise self.error("a grammar begins with the name of a rule and ::=", fault.offset)
         self.has_dotted_names = any("." in name for name in self.defined)
 
     # A group, when it is closed, becomes an item of the frame below it.
@@ -294,8 +299,13 @@ class _Reader:
     def _close(self, frame: _Frame | None = None) -> Call:
         frame = frame or self.frames.pop()
         frame.end_alternative()
-        self.rules[frame.name] = tuple(dict.fromkeys(frame.alternatives))
-        return Call(frame.name)
+        alternatives = self.rules[frame.name] = tuple(dict.fromkeys(frame.alternatives))
+        if "#" not in frame.name:
+            return Call(frame.name)
+        name = self.groups.setdefault(alternatives, frame.name)
+        if name != frame.name:  # there is one like it already
+            del self.rules[frame.name]
+        return Call(name)
 
     def _close_group(self) -> None:
         call = self._close()
@@ -304,8 +314,7 @@ class _Reader:
         only = alternatives[0] if len(alternatives) == 1 else None
         repeated = self.peek().text in _OPERATORS or self.peek().text == "{"
         if only is not None and (not repeated or (len(only) == 1 and only[0][1:] == (1, 1))):
-            del self.rules[call.rule]  # parentheses around a sequence
-            below += only
+            below += only  # parentheses around a sequence; `read` drops the group
         else:
             below.append(Item(call))
 
@@ -473,7 +482,7 @@ class _Writer:
             bodies = dict.fromkeys(self._sequence(sequence, base) for sequence in alternatives)
             self.lines.append(f"{self.names[name]}: " + "\n    | ".join(bodies))
         self.lines += [f"{name}: {body}" for body, name in self.helpers.items()]
-        return "\n".join(line.rstrip() for line in self.lines) + "\n"
+        return "\n".join(self.lines).replace(" \n", "\n").rstrip() + "\n"
 
     def _choose_names(self) -> None:
         """Lark's rules are of lower case: names that are already keep them, the others give way."""

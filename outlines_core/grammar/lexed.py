@@ -51,12 +51,7 @@ class LexedRecogniser:
 
     def byte_class(self) -> NDArray[np.uint8]:
         """Bytes of a class are never told apart."""
-        classes = [(klass, -1) for klass in self.machine.dfa.class_of]
-        if self.machine.indentation is not None:
-            for byte in (0x09, 0x0A, 0x20):
-                classes[byte] = (classes[byte][0], byte)
-        numbers: dict[tuple[int, int], int] = {}
-        return np.array([numbers.setdefault(key, len(numbers)) for key in classes], dtype=np.uint8)
+        return self.machine.byte_class()
 
 
 class _RowsLive:

@@ -12,6 +12,7 @@ Source: R. Cox, *Regular expression matching: the virtual machine approach*, 200
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -64,6 +65,7 @@ class OrderedDfa:
         self.limits, self._is_ordered = limits, is_ordered
         builder = Builder(limits)
         self._entry: list[int] = []
+        self._owner: list[tuple[int, int]] = []  # (first NFA state behind those of a terminal, the terminal)
         self._terminal: dict[int, int] = {}
         for k, node in enumerate(nodes):
             if node is None:
@@ -72,6 +74,7 @@ class OrderedDfa:
             accept = builder.add(ACCEPT, 0, 0)
             self._terminal[accept] = k
             self._entry.append(builder.emit(node, accept))
+            self._owner.append((len(builder.kind), k))
         nfa = builder.finish(0)
         self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()
         self._targets, self._dag = nfa.targets.tolist(), nfa.dag.tolist()
@@ -88,6 +91,7 @@ class OrderedDfa:
         self._content: list[Any] = [None, None]
         self._rows: list[dict[int, tuple[int, tuple[Match, ...]]]] = [{}, {}]
         self._starts: dict[tuple[tuple[int, ...], int], int] = {}
+        self._terminals_of: dict[int, frozenset[int]] = {}
         self._past_numbers: dict[_Past, int] = {}
         self._pasts: list[_Past] = []
         self._past_rows: list[dict[int, int]] = []
@@ -204,10 +208,14 @@ class OrderedDfa:
             seeds += [(self._b[node], held) if following == 1 else (node, following, held) for held in ways]
         return self._made(self._closure(seeds, after), after)
 
-    def threads_of(self, state: int) -> tuple[tuple[int, int, Obligations], ...]:
-        """(NFA state, place within a character, obligations), the preferred ones first."""
-        threads: tuple[tuple[int, int, Obligations], ...] = self._content[state][1] if state > TEXT_ENDS else ()
-        return threads
+    def terminals_of(self, state: int) -> frozenset[int]:
+        """The terminals that threads of a state belong to."""
+        known = self._terminals_of.get(state)
+        if known is None:
+            threads = self._content[state][1] if state > TEXT_ENDS else ()
+            owners = (bisect_right(self._owner, (node, len(self._entry))) for node, _, _ in threads)
+            known = self._terminals_of[state] = frozenset(self._owner[k][1] for k in owners)
+        return known
 
     def _closure(self, seeds: list[Any], past: int) -> list[Any]:
         """Threads that read a character, and `Match`es, in order of preference.

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from outlines_core.grammar.indentation import FLAT, Indentation, Indents
 from outlines_core.grammar.loading import END, Grammar
 from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, is_consistent
@@ -81,6 +84,15 @@ class LexedMachine:
         first = self.world(self.stacks.root, FLAT, Boundary(dfa.beginning, NOTHING))
         self.first = frozenset((first,))
 
+    def byte_class(self) -> NDArray[np.uint8]:
+        """Bytes of a class are never told apart."""
+        classes = [(klass, -1) for klass in self.dfa.class_of]
+        if self.indentation is not None:
+            for byte in (0x09, 0x0A, 0x20):
+                classes[byte] = (classes[byte][0], byte)
+        numbers: dict[tuple[int, int], int] = {}
+        return np.array([numbers.setdefault(key, len(numbers)) for key in classes], dtype=np.uint8)
+
     # -- lexemes ----------------------------------------------------------------------------------------------------
 
     def start(self, lexer: int, boundary: Boundary) -> Lexeme:
@@ -104,7 +116,8 @@ class LexedMachine:
         return found
 
     def _step(self, lexeme: Lexeme, byte: int) -> tuple[tuple[Lexeme, ...], tuple[tuple[int, Boundary], ...]]:
-        dfa, table = self.dfa, self.grammar.lexers[lexeme.lexer]
+        dfa = self.dfa
+        retyped = self.grammar.lexers[lexeme.lexer].retyped if lexeme.keywords else {}
         if not lexeme.state:
             return (), ()
         state, matches = dfa.step(lexeme.state, byte)
@@ -131,7 +144,7 @@ class LexedMachine:
                 if terminal in self.grammar.ignored:  # decided before its type may change
                     terminal = IGNORED
                 else:
-                    terminal = next((k for k in table.retyped.get(terminal, ()) if k in equal), terminal)
+                    terminal = next((k for k in retyped.get(terminal, ()) if k in equal), terminal)
                 ends.append((terminal, Boundary(past, both)))
         return tuple(longer), tuple(ends)
 

@@ -1,0 +1,197 @@
+"""Is every stack that a LALR parser can come to also one from which a text can be finished, as far as terminals go?
+
+It is if the table has no conflicts and every nonterminal derives something: a stack is then a viable prefix. Where an
+action was preferred to another one, a proof is tried. From a state on top of the stack, texts lead to reductions that
+pop it: to which nonterminal, how many states below, and which terminals may wait then. These *pops* are a least
+fixpoint. All stacks are live if from each state that a terminal leads to there is a pop such that, whatever state comes
+up below, the same holds again for the state that the nonterminal leads to and the terminals that wait. As pops shorten
+the stack, this is a greatest fixpoint.
+
+Sets of terminals are ints, bit t for terminal t.
+"""
+
+from __future__ import annotations
+
+from outlines_core.grammar.loading import END, Grammar
+
+__all__ = ["all_stacks_live"]
+
+_MOST_STEPS = 3_000_000
+Pops = dict[tuple[int, int], int]
+"""(nonterminal, states to pop below the one on top) -> terminals that may wait behind that reduction."""
+
+
+def all_stacks_live(grammar: Grammar, unreadable: dict[int, int]) -> bool:
+    """True if it is proved, False if not.
+
+    Args:
+        unreadable: by state: a terminal that cannot come next, whatever the table says.
+    """
+    assert grammar.tables is not None
+    if not _all_productive(grammar):
+        return False
+    return not (grammar.tables.has_conflicts or unreadable) or _Proof(grammar, unreadable).holds()
+
+
+def _all_productive(grammar: Grammar) -> bool:
+    """Does every nonterminal derive some sequence of terminals?"""
+    productive: set[int] = set()
+    n = -1
+    while n != len(productive):
+        n = len(productive)
+        productive |= {r.origin for r in grammar.rules if all(s >= 0 or -1 - s in productive for s in r.symbols)}
+    return all(rule.origin in productive for rule in grammar.rules)
+
+
+class _Proof:
+    def __init__(self, grammar: Grammar, unreadable: dict[int, int]) -> None:
+        assert grammar.tables is not None
+        tables = grammar.tables
+        self._gotos, self._end = tables.gotos, tables.end
+        self._end_bit = 1 << len(grammar.terminals)
+        self._shifts: list[dict[int, int]] = []  # by state: state -> terminals that lead there
+        self._reductions: list[dict[tuple[int, int], int]] = []  # by state: (nonterminal, size) -> terminals
+        self._reads: list[int] = []  # by state: all terminals that it takes
+        for state, actions in enumerate(tables.actions):
+            shifts: dict[int, int] = {}
+            reductions: dict[tuple[int, int], int] = {}
+            for terminal, action in actions.items():
+                bit = self._end_bit if terminal == END else 1 << terminal
+                if action >= 0:
+                    shifts[action] = shifts.get(action, 0) | bit
+                else:
+                    rule = grammar.rules[-1 - action]
+                    key = rule.origin, len(rule.symbols)
+                    reductions[key] = reductions.get(key, 0) | bit
+            self._shifts.append(shifts)
+            self._reductions.append(reductions)
+            reads = sum(shifts.values()) | sum(reductions.values())
+            self._reads.append(reads & ~(1 << unreadable[state] if state in unreadable else 0))
+        self._before: list[set[int]] = [set() for _ in tables.actions]
+        for state, shifts in enumerate(self._shifts):
+            for target in (*shifts, *tables.gotos[state].values()):
+                self._before[target].add(state)
+        self._behind: dict[tuple[int, int], Pops] = {}
+        self._users: dict[tuple[int, int], set[tuple[int, int]]] = {}
+        self._doubtful: dict[tuple[int, int], None] = {}
+        self._steps = 0
+        self._targets: dict[tuple[int, int, int], frozenset[int]] = {}
+        self._first = sorted({target for shifts in self._shifts for target in shifts} | {tables.start})
+
+    def holds(self) -> bool:
+        for state, shifts in enumerate(self._shifts):
+            for target in shifts:
+                self._pops_behind((state, target), None)
+        while self._doubtful:
+            edge = next(iter(self._doubtful))
+            del self._doubtful[edge]
+            state, target = edge
+            found = self._pops(state, target, self._reads[target], edge)
+            known = self._behind[edge]
+            if any(known.get(key, 0) | mask != known.get(key, 0) for key, mask in found.items()):
+                for key, mask in found.items():
+                    known[key] = known.get(key, 0) | mask
+                self._doubtful.update(dict.fromkeys(self._users[edge]))
+            if self._steps > _MOST_STEPS:
+                return False
+        return self._all_live()
+
+    def _pops_behind(self, edge: tuple[int, int], user: tuple[int, int] | None) -> Pops:
+        """The pops of a state after a terminal has led from it to another one, as far as they are known."""
+        known = self._behind.get(edge)
+        if known is None:
+            known = self._behind[edge] = {}
+            self._users[edge] = set()
+            self._doubtful[edge] = None
+        if user is not None:
+            self._users[edge].add(user)
+        return known
+
+    def _pops(self, state: int, above: int, waiting: int, user: tuple[int, int] | None) -> Pops:
+        """The pops of `state`, with `above` on top of it and one of some terminals waiting."""
+        found: Pops = {}
+        todo = [(above, waiting)]
+        seen: dict[int, int] = {}
+        while todo:
+            above, waiting = todo.pop()
+            new = waiting & ~seen.get(above, 0)
+            if not new:
+                continue
+            seen[above] = seen.get(above, 0) | new
+            self._steps += 1
+            for (nonterminal, more), mask in self._own_pops(above, new, user).items():
+                if more:
+                    key = nonterminal, more - 1
+                    found[key] = found.get(key, 0) | mask
+                elif nonterminal in self._gotos[state]:
+                    target = self._gotos[state][nonterminal]
+                    if target == self._end and mask & self._end_bit:
+                        found[-1, 0] = 1
+                        mask &= ~self._end_bit
+                    todo.append((target, mask))
+        return found
+
+    def _own_pops(self, state: int, waiting: int, user: tuple[int, int] | None) -> Pops:
+        """The pops of a state on top of the stack, with one of some terminals waiting."""
+        found: Pops = {}
+        for (nonterminal, size), terminals in self._reductions[state].items():
+            mask = terminals & waiting
+            if not mask:
+                continue
+            if size:
+                key = nonterminal, size - 1
+                found[key] = found.get(key, 0) | mask
+            elif nonterminal in self._gotos[state]:
+                for key, other in self._pops(state, self._gotos[state][nonterminal], mask, user).items():
+                    found[key] = found.get(key, 0) | other
+        for target, terminals in self._shifts[state].items():
+            if terminals & waiting:
+                for key, other in self._pops_behind((state, target), user).items():
+                    found[key] = found.get(key, 0) | other
+        return found
+
+    # -- the proof --------------------------------------------------------------------------------------------------
+
+    def _reached(self, state: int, nonterminal: int, more: int) -> frozenset[int]:
+        """The states that a pop may lead to, whatever lies below."""
+        key = state, nonterminal, more
+        known = self._targets.get(key)
+        if known is None:
+            layer = {state}
+            for _ in range(more + 1):
+                layer = {b for s in layer for b in self._before[s]}
+            gotos = self._gotos
+            known = frozenset(gotos[b][nonterminal] for b in layer if nonterminal in gotos[b])
+            self._targets[key] = known
+        return known
+
+    def _all_live(self) -> bool:
+        ways: dict[tuple[int, int], list[list[tuple[int, int]]]] = {}
+        users: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        todo = [(state, self._reads[state]) for state in self._first]
+        while todo:
+            place = todo.pop()
+            if place in ways:
+                continue
+            self._steps += 1
+            if self._steps > _MOST_STEPS:
+                return False
+            mine: list[list[tuple[int, int]]] = []
+            for (nonterminal, more), mask in self._own_pops(*place, None).items():
+                needed: list[tuple[int, int]] = []
+                for target in self._reached(place[0], nonterminal, more) if nonterminal >= 0 else ():
+                    if target != self._end or not mask & self._end_bit:
+                        needed.append((target, mask))
+                mine.append(needed)
+                for one in needed:
+                    users.setdefault(one, []).append(place)
+                    todo.append(one)
+            ways[place] = mine
+        dead: set[tuple[int, int]] = set()
+        doubtful = list(ways)
+        while doubtful:
+            place = doubtful.pop()
+            if place not in dead and all(any(one in dead for one in needed) for needed in ways[place]):
+                dead.add(place)
+                doubtful.extend(users.get(place, ()))
+        return not any((state, self._reads[state]) in dead for state in self._first)
