@@ -33,9 +33,13 @@ class _Node:
         self._process.stdout.close()
 
     def ask(self, pattern: str, flags: str, texts: list[str]) -> list[bool] | None:
-        self._process.stdin.write(json.dumps({"pattern": pattern, "flags": flags, "texts": texts}) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        try:
+            self._process.stdin.write(json.dumps({"pattern": pattern, "flags": flags, "texts": texts}) + "\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline())
+        except BaseException:  # stopped from outside: an answer that comes later must not be taken for another one's
+            _node.cache_clear()
+            raise
         return None if answer is None else [found for found, _ in answer]
 
 

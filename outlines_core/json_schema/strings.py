@@ -357,7 +357,8 @@ class StringRecognizer:
         """Do texts of all lengths, from the least on, lead from each state to the end?  A sufficient test."""
         prog = self._fixed[0]
         chars = prog[(prog[:, kernel.N_KIND] == 0) & (prog[:, kernel.N_NEAR] < kernel.INF)]
-        return bool((chars[:, kernel.N_NEAR] <= 1).all() and (chars[:, kernel.N_FAR] == kernel.INF).all())
+        endless = (chars[:, kernel.N_NEAR] <= 1).all() and (chars[:, kernel.N_FAR] == kernel.INF).all()
+        return bool(endless and self.start and self.row(self.start).any())  # what can go on at all can go on for ever
 
     @property
     def farthest(self) -> int:

@@ -419,6 +419,17 @@ def test_lists_of_one_key_order_nothing(vocabulary: oc.Vocabulary) -> None:
     assert not accepts(automaton, '{"c":1,"n":1,"a":1}')
 
 
+@pytest.mark.parametrize(("pattern", "least", "some"), [("^$", 2, False), ("^a$", 2, False), ("^(a+)?$", 2, True)])
+def test_patterns_whose_texts_are_too_short_leave_no_string(
+    vocabulary: oc.Vocabulary, pattern: str, least: int, some: bool
+) -> None:
+    schema = {"type": ["string", "null"], "pattern": pattern, "minLength": least}
+    automaton = oc.compile_json_schema(schema, vocabulary)
+    assert (automaton.accept_tokens(automaton.initial_state, list(b'"'))[0] == 1) == some
+    assert accepts(automaton, "null")
+    assert accepts(automaton, '"aa"') == some
+
+
 def test_common_masks_are_found_by_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTLINES_CACHE_DIR", str(tmp_path))
     tokens = {bytes([b]): [b] for b in range(256)}
