@@ -30,6 +30,8 @@ __all__ = ["GrammarCore", "StackedRecogniser"]
 
 _MOST_WORLDS: Final = 64
 _DENSE: Final = 2048
+_MANY: Final = 600
+"""Nodes below the exits that have one parent: with more of them the parent stands for them."""
 Worlds = tuple[tuple[int, int, int, int], ...]
 
 
@@ -59,7 +61,7 @@ class StackedRecogniser:
         if indentation is not None:
             self.meta[kernel.M_INDENTED], self.meta[kernel.M_TAB] = 1, indentation.tab
             self.meta[kernel.M_OPEN], self.meta[kernel.M_CLOSE] = indentation.indent, indentation.dedent
-        self.known = np.zeros((2 * len(machine.grammar.terminals) + 1, 4), dtype=np.int64)
+        self.known = np.zeros((1 << 14, 4), dtype=np.int64)
         self.meta[kernel.M_STAMP] = 1
         self._worlds = np.zeros((_MOST_WORLDS, 4), dtype=np.int64)
         self._out = np.zeros((_MOST_WORLDS, 4), dtype=np.int64)
@@ -76,7 +78,7 @@ class StackedRecogniser:
 
     def begin(self) -> tuple[int, int]:
         """Where what is pushed from now on begins; nothing is known of any stack."""
-        self.meta[kernel.M_STACK] = 0
+        self.meta[kernel.M_STAMP] += 1
         return int(self.meta[kernel.M_STACKS]), int(self.meta[kernel.M_INDENTS])
 
     def forget(self, mark: tuple[int, int]) -> None:
@@ -178,6 +180,18 @@ class StackedRecogniser:
         finally:
             self.forget(mark)
 
+    def behind(self, p: int, x: int, terminal: int, column: int) -> tuple[int, int]:
+        """Stack and indents after a terminal; stack 0 if it is refused."""
+        while True:
+            if self.meta[kernel.M_STACKS] + kernel.SPARE <= self.stacks.shape[0]:
+                found = kernel.after(self.lr, self.stacks, self.indents, self.meta, p, x, terminal, column)
+                return int(found[0]), int(found[1])
+            self.grow()
+
+    def lexer(self, p: int) -> int:
+        """The lexer that reads what comes behind a stack."""
+        return int(self.lr[3][self.stacks[p, 0]])
+
     def _ends(self, q: int, p: int, x: int, column: int) -> bool:
         dfa = self.machine.dfa
         if q == self.start_row:
@@ -189,8 +203,8 @@ class StackedRecogniser:
                 if self._may_end(p, x):
                     return True
                 continue
-            p2, x2 = kernel._after(self.lr, self.stacks, self.indents, self.meta, p, x, terminal, column)
-            if p2 and self._may_end(int(p2), int(x2)):
+            p2, x2 = self.behind(p, x, terminal, column)
+            if p2 and self._may_end(p2, x2):
                 return True
         return False
 
@@ -198,18 +212,31 @@ class StackedRecogniser:
         return bool(kernel.ends(self.lr, self.stacks, self.indents, self.meta, p, x))
 
 
+class _Place(NamedTuple):
+    """A node of the trie (-1: the root) and the row behind its byte; `begins`: the row begins a lexeme there."""
+
+    node: int
+    row: int
+    begins: bool
+
+
+_Point = tuple[int, list[tuple[int, int]], int]
+"""A node, what the lexeme may be that ends there, as `Lexical.parts` has it, and the column."""
+
+
 class _Inside(NamedTuple):
-    """The tokens that stay within a lexeme, as `kernels.grammar.fill_groups` has them, and the exits."""
+    """The tokens that stay within a lexeme, as `kernels.grammar.fill_groups` has them, and where others leave it."""
 
     groups: NDArray[np.int64]
     members: NDArray[np.int32]
     ids: NDArray[np.int32]
     dense: NDArray[np.uint32]
     exits: NDArray[np.int32]
+    points: list[_Point]
 
     @property
     def nbytes(self) -> int:
-        return 400 + sum(int(array.nbytes) for array in self)
+        return 400 + 200 * len(self.points) + sum(int(array.nbytes) for array in self[:-1])
 
 
 class GrammarCore(RegexCore):
@@ -218,7 +245,7 @@ class GrammarCore(RegexCore):
     def __init__(self, dfa: ConfigurationDfa, vocabulary: Vocabulary, label: str, key: tuple[Any, ...]) -> None:
         assert isinstance(dfa.recogniser, StackedRecogniser)
         self.recogniser = dfa.recogniser
-        self._insides: dict[tuple[int, int], _Inside] = {}
+        self._insides: dict[_Place, _Inside] = {}
         self._inside_bytes = 0
         self._tops: dict[tuple[int, ...], NDArray[np.uint32] | None] = {}
         self._top_bytes = 0
@@ -227,7 +254,7 @@ class GrammarCore(RegexCore):
         self._walk_path = np.zeros((depth, 2), dtype=np.int64)
         self._tasks = np.zeros((4096, 5), dtype=np.int64)
         self._big = np.zeros((512, 5), dtype=np.int64)
-        self._no_exits = np.zeros((0, 2), dtype=np.int32)
+        self._inside_path = np.zeros((depth, 3), dtype=np.int64)
         self._token_rows = np.zeros(self.size + 1, dtype=np.int32)
 
     @property
@@ -312,32 +339,42 @@ class GrammarCore(RegexCore):
     def _fill(self, world: tuple[int, int, int, int], words: NDArray[np.uint32]) -> None:
         """Set the bits of the tokens that a world allows."""
         q, p, x, column = world
-        meta = self.recogniser.meta
+        recogniser = self.recogniser
+        lexical, meta = recogniser.lexical, recogniser.meta
         meta[kernel.M_TASKS] = meta[kernel.M_BIG] = 0
-        if self.recogniser.lexical.rows[q, kernel.NEWLINE]:  # the column counts: everything is walked
-            self._walk(self._all_exits(q), (p, x, column), words)
-        else:
-            self._enter(-1, q, p, x, words)
+        longer, ends = lexical.parts(q)
+        if longer:
+            self._enter(_Place(-1, longer, begins=False), (p, x, column), words)
+        self._enter_behind(-1, ends, (p, x, column), words)
         while meta[kernel.M_BIG]:
             meta[kernel.M_BIG] -= 1
-            node, q, p, x, _ = self._big[meta[kernel.M_BIG]].tolist()
-            self._enter(node, q, p, x, words)
+            node, q, p, x, column = self._big[meta[kernel.M_BIG]].tolist()
+            self._enter(_Place(node, q, begins=False), (p, x, column), words)
 
-    def _all_exits(self, q: int) -> NDArray[np.int32]:
-        """The children of the root, as if each byte left the lexeme."""
-        end = self.packed[1]
-        nodes, node = [], 0
-        while node < len(end):
-            nodes.append((node, q))
-            node = int(end[node])
-        return np.array(nodes, dtype=np.int32).reshape(-1, 2)
+    def _enter_behind(
+        self, node: int, ends: list[tuple[int, int]], world: tuple[int, int, int], words: NDArray[np.uint32]
+    ) -> None:
+        """The tokens below a node at which a lexeme has ended."""
+        recogniser = self.recogniser
+        p, x, column = world
+        for terminal, boundary in ends:
+            lexer = -1 - terminal
+            if terminal >= 0:
+                p, x = recogniser.behind(*world[:2], terminal, column)
+                lexer = recogniser.lexer(p) if p else 0
+            else:
+                p, x = world[:2]
+            if p:
+                start = recogniser.lexical.start(lexer, boundary)
+                self._enter(_Place(node, start, begins=True), (p, x, -1), words)
 
-    def _enter(self, node: int, q: int, p: int, x: int, words: NDArray[np.uint32]) -> None:
-        """The tokens below a node, whose byte has led to row `q`; node -1: all."""
-        inside = self._inside(node, q)
+    def _enter(self, place: _Place, world: tuple[int, int, int], words: NDArray[np.uint32]) -> None:
+        """The tokens below a place, in a world that is there."""
+        inside = self._inside(place)
         recogniser = self.recogniser
         some = np.zeros(len(inside.groups) + 1, dtype=np.int64)
-        while True:
+        p, x, column = world
+        while len(inside.groups):
             lexical = recogniser.lexical
             status = kernel.fill_groups(
                 lexical.rows, lexical.pool, recogniser.lr, recogniser.stacks, recogniser.indents, recogniser.meta,
@@ -347,14 +384,18 @@ class GrammarCore(RegexCore):
                 break
             recogniser.fill_hole(int(status))
         if some[0]:
-            self._fill_some(node, q, p, x, inside, some[1 : some[0] + 1].tolist(), words)
-        self._walk(inside.exits, (p, x, -1), words)
+            self._fill_some(place, p, x, inside, some[1 : some[0] + 1].tolist(), words)
+        if len(inside.exits):
+            self._walk(inside.exits, world, words)
+        for node, ends, at in inside.points:
+            before = at if at < kernel.RELATIVE else at - kernel.RELATIVE + column
+            self._enter_behind(node, ends, (p, x, before), words)
 
     def _fill_some(
-        self, node: int, q: int, p: int, x: int, inside: _Inside, groups: list[int], words: NDArray[np.uint32]
+        self, place: _Place, p: int, x: int, inside: _Inside, groups: list[int], words: NDArray[np.uint32]
     ) -> None:
         """The tokens of groups of which only some rows are live."""
-        self._walk_inside(node, q)
+        self._walk_inside(place)
         members = np.unique(np.concatenate([inside.members[slice(*inside.groups[g, 4:6])] for g in groups]))
         recogniser = self.recogniser
         while True:
@@ -388,21 +429,24 @@ class GrammarCore(RegexCore):
 
     # -- within lexemes ---------------------------------------------------------------------------------------------
 
-    def _walk_inside(self, node: int, q: int) -> NDArray[np.int32]:
+    def _walk_inside(self, place: _Place) -> NDArray[np.int32]:
         """Where tokens end goes to `_token_rows`; the exits."""
         info, end, token = self.packed
         recogniser = self.recogniser
-        meta, rows_of = recogniser.meta, self._token_rows
+        meta, rows_of, path = recogniser.meta, self._token_rows, self._inside_path
+        node, q, begins = place
         rows_of[:] = 0
         depth = int(info[node]) >> 8 if node >= 0 else 0
-        self._path[depth] = q
-        if node >= 0 and token[node] < self.size:
+        counts = not begins and recogniser.lexical.rows[q, kernel.NEWLINE]
+        path[depth] = q, kernel.RELATIVE if counts else -1, node
+        if node >= 0 and not begins and token[node] < self.size:
             rows_of[token[node]] = q
         meta[kernel.M_NODE], meta[kernel.M_EXIT] = node + 1, 0
         stop = int(end[node]) if node >= 0 else len(end)
-        exits = np.zeros((1024, 2), dtype=np.int32)
+        exits = np.zeros((1024, 5), dtype=np.int32)
         while True:
-            status = kernel.walk_inside(recogniser.lexical.rows, self.packed, meta, self._path, stop, rows_of, exits)
+            lexical = recogniser.lexical
+            status = kernel.walk_inside(lexical.rows, lexical.pool, self.packed, meta, path, stop, rows_of, exits)
             if status == kernel.LIVE:
                 return exits[: meta[kernel.M_EXIT]].copy()
             if status == kernel.FULL:
@@ -410,18 +454,43 @@ class GrammarCore(RegexCore):
             else:
                 recogniser.fill_hole(int(status))
 
-    def _inside(self, node: int, q: int) -> _Inside:
-        known = self._insides.get((node, q))
+    def _inside(self, place: _Place) -> _Inside:
+        known = self._insides.get(place)
         if known is None:
             if self._inside_bytes > self.dfa.limits.max_mask_bytes:
                 self._insides.clear()
                 self._inside_bytes = 0
-            known = self._insides[node, q] = self._made(node, q)
+            known = self._insides[place] = self._made(place)
             self._inside_bytes += known.nbytes
         return known
 
-    def _made(self, node: int, q: int) -> _Inside:
-        exits = self._walk_inside(node, q)
+    def _points(self, exits: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[_Point]]:
+        """The exits, and in place of many that are children of one node, that node."""
+        info, end, _ = self.packed
+        lexical = self.recogniser.lexical
+        points: list[_Point] = []
+        if not len(exits):
+            return exits, points
+        rows, which = np.unique(exits[:, 1], return_inverse=True)
+        begins = np.array([lexical.may_begin(row) for row in rows.tolist()]).reshape(-1, 256)
+        exits = exits[begins[which, info[exits[:, 0]] & 255]]
+        kept = np.ones(len(exits), dtype=np.bool_)
+        sizes = end[exits[:, 0]] - exits[:, 0]
+        parents, group = np.unique(exits[:, 3], return_inverse=True)
+        below = np.bincount(group, weights=sizes, minlength=len(parents))
+        for k in np.flatnonzero(below > _MANY).tolist():
+            mine = np.flatnonzero(group == k)
+            _, q, column, parent, _ = exits[mine[0]].tolist()
+            _, ends = lexical.parts(q)
+            events = -lexical.rows[q, info[exits[mine, 0]] & 255]
+            if parent < 0 or (lexical.pool[events] > 1).any() or any(terminal < 0 for terminal, _ in ends):
+                continue  # the lexeme may go on below in other ways, too
+            kept[mine] = False
+            points.append((parent, ends, column))
+        return exits[kept], points
+
+    def _made(self, place: _Place) -> _Inside:
+        exits, points = self._points(self._walk_inside(place))
         rows_of = self._token_rows[: self.size]
         lexical = self.recogniser.lexical
         tokens = np.flatnonzero(rows_of).astype(np.int32)
@@ -457,4 +526,5 @@ class GrammarCore(RegexCore):
             np.concatenate(ids),
             np.array(dense, dtype=np.uint32).reshape(-1, self.n_words),
             exits,
+            points,
         )

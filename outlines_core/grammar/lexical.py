@@ -43,6 +43,9 @@ class Lexical:
         self._numbers: dict[Any, int] = {}
         self._content: list[tuple[int, Lexeme | None, Ends]] = [(0, None, ())]
         self._events: dict[tuple[int, ...], int] = {}
+        self._begins: dict[int, NDArray[np.bool_]] = {}
+        self._firsts: dict[int, NDArray[np.bool_]] = {}
+        self._parts: dict[int, tuple[int, list[tuple[int, int]]]] = {}
         classes = np.array(machine.dfa.class_of)
         self._bytes = [np.flatnonzero(classes == k) for k in range(machine.dfa.n_classes)]
         self.newline = separation.newline
@@ -106,6 +109,46 @@ class Lexical:
     def ends(self, row: int) -> Ends:
         """What the lexeme of a row may be if it ends here."""
         return self._content[row][2]
+
+    def parts(self, row: int) -> tuple[int, list[tuple[int, int]]]:
+        """The row of the lexeme as if it did not end here (0: it must), and the (terminal, boundary) if it does.
+
+        Something ignored is its negative lexer and boundary: ``-1 - lexer``.
+        """
+        known = self._parts.get(row)
+        if known is None:
+            lexer, lexeme, ends = self._content[row]
+            longer = 0 if lexeme is None else self._row(lexer, lexeme, ()) if ends else row
+            pairs = [(-1 - lexer if t == IGNORED else t, self.boundary_number(b)) for t, b in ends]
+            known = self._parts[row] = longer, pairs
+        return known
+
+    def may_begin(self, row: int) -> NDArray[np.bool_]:
+        """(256,) may a byte begin something behind the lexeme of a row, if it ends here?  No for certain, yes perhaps."""
+        found = np.zeros(256, dtype=np.bool_)
+        for terminal, _ in self._content[row][2]:
+            if terminal == IGNORED:
+                found[:] = True
+                continue
+            known = self._begins.get(terminal)
+            if known is None:
+                lexers = self.separation.lexers_behind(terminal)
+                if terminal == self.newline:
+                    lexers = set(range(len(self.machine.grammar.lexers)))
+                known = self._begins[terminal] = np.zeros(256, dtype=np.bool_)
+                for k in {k for lexer in lexers for k in self.machine.grammar.lexers[lexer].order}:
+                    known |= self._first_bytes(k)
+            found |= known
+        return found
+
+    def _first_bytes(self, terminal: int) -> NDArray[np.bool_]:
+        known = self._firsts.get(terminal)
+        if known is None:
+            known = np.zeros(256, dtype=np.bool_)
+            for klass in self.machine.dfa.first_classes(terminal):
+                known[self._bytes[klass]] = True
+            self._firsts[terminal] = known
+        return known
 
     def fill(self, row: int, byte: int) -> None:
         """Enter what a byte, and those of its class, lead to."""
@@ -249,7 +292,7 @@ class Lexical:
             self.find_endings(a)
 
 
-def tables_of(machine: LexedMachine) -> tuple[NDArray[np.int32], ...]:
+def tables_of(machine: LexedMachine) -> tuple[NDArray[Any], ...]:
     """The LALR automaton as the kernel has it."""
     grammar, indentation = machine.grammar, machine.indentation
     tables = grammar.tables
@@ -268,4 +311,5 @@ def tables_of(machine: LexedMachine) -> tuple[NDArray[np.int32], ...]:
         kinds[sorted(indentation.opening)] = kernel.OPENS
         kinds[sorted(indentation.closing)] = kernel.CLOSES
         kinds[indentation.newline] = kernel.NEWLINE_TOKEN
-    return actions, gotos, rules, np.array(tables.lexer, dtype=np.int32), kinds
+    units = np.zeros((1 << 16, 2), dtype=np.int64)
+    return actions, gotos, rules, np.array(tables.lexer, dtype=np.int32), kinds, units

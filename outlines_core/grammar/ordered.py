@@ -98,6 +98,25 @@ class OrderedDfa:
         self.beginning = self._past_of(None, 0)
         self._anywhere = -1 if self._trackers else self._number_of(_Past((), (), is_beginning=False))
 
+    def first_classes(self, terminal: int) -> set[int]:
+        """The classes of bytes with which texts of a terminal may begin, assertions taken to hold."""
+        found: set[int] = set()
+        seen: set[int] = set()
+        stack = [self._entry[terminal]] if self._entry[terminal] >= 0 else []
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            kind = self._kind[node]
+            if kind == CHAR:
+                found.update(k for k, following in enumerate(self._dag[self._a[node]]) if following)
+            elif kind == SPLIT:
+                stack.extend(self._targets[self._a[node] : self._b[node]])
+            elif kind != ACCEPT:
+                stack.append(self._b[node])
+        return found
+
     def reads(self, byte: int) -> bool:
         """Does some terminal contain the byte?"""
         klass = self.class_of[byte]

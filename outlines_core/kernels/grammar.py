@@ -11,11 +11,14 @@ have been, each with the boundary behind it, from which the byte begins the next
              in `pool`, their number first; 0 = unknown), NEWLINE (may it become the newline of an indenter?)
     pool     int32: events are n, rows.., m, then m pairs of terminal and boundary
     starts   (lexers, boundaries) int32: the row before a lexeme; UNKNOWN
-    lr       (actions, gotos, rules, lexer, kinds): actions (states, terminals + 1), 0 = error, s + 1 = shift to s,
+    lr       (actions, gotos, rules, lexer, kinds, units): actions (states, terminals + 1), 0 = error, s + 1 = shift to s,
              -r - 1 = reduce rule r, the last column is the end of the text; gotos (states, nonterminals) or -1;
-             rules (n, 2): nonterminal and size; lexer (states,); kinds (terminals,): OPENS, CLOSES, NEWLINE_TOKEN, or 0
+             rules (n, 2): nonterminal and size; lexer (states,); kinds (terminals,): OPENS, CLOSES, NEWLINE_TOKEN, or 0;
+             units (65536, 2) int64: see `_behind_units`
     stacks   (n, 3) int32: state on top, stack below, depth; 0 is no stack
     indents  (n, 3) int32: column, indents below (-1: none), brackets; 0 is the beginning
+    known    (a power of two, 4) int64: what has been asked of stacks, a hash table: question, meta[M_STAMP] of its
+             time, answer
     meta     int64, see the M_ names
 
 What is pushed lies behind meta[M_STACKS] and meta[M_INDENTS] and is the caller's to keep or forget.
@@ -36,10 +39,11 @@ LIVE, FULL, HOLE_ROW, HOLE_START, HOLE_WITNESS, HOLE_ENDINGS = 1, -1, -2, -3, -4
 OPENS, CLOSES, NEWLINE_TOKEN = 1, 2, 3
 (
     M_STACKS, M_INDENTS, M_A, M_B, M_NODE, M_FIRST, M_STOP, M_STACK, M_INDENT, M_TASKS, M_EXIT, M_BIG, M_LOWEST,
-    M_STAMP, M_END, M_INDENTED, M_OPEN, M_CLOSE, M_TAB,
-) = range(19)  # fmt: skip
+    M_STAMP, M_END, M_INDENTED, M_OPEN, M_CLOSE, M_TAB, M_SKIP,
+) = range(20)  # fmt: skip
 META_SIZE: Final = 24
 SPARE: Final = 512  # rows of `stacks` and `indents` that must be free when a world is looked at
+RELATIVE: Final = 1 << 20
 BIG: Final = 2000  # nodes: what lies below so many is worth remembering
 
 
@@ -51,6 +55,27 @@ def _push(nodes, meta, top, a, b, c):  # type: ignore[no-untyped-def]
     nodes[k, 2] = c
     meta[top] = k + 1
     return k
+
+
+@njit(cache=True, nogil=True)
+def _behind_units(lr, state, under, t):  # type: ignore[no-untyped-def]
+    """The state to which reductions of rules of one symbol lead from `state` above `under`; remembered for good.
+
+    Expressions have a dozen such rules one above the other.
+    """
+    actions, gotos, rules, units = lr[0], lr[1], lr[2], lr[5]
+    key = (np.int64(under) * actions.shape[0] + state) * actions.shape[1] + t + 1
+    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48))
+    if units[cell, 0] == key:
+        return units[cell, 1]
+    while True:
+        action = np.int64(actions[state, t])
+        if action >= 0 or rules[-1 - action, 1] != 1:
+            break
+        state = np.int64(gotos[under, rules[-1 - action, 0]])
+    units[cell, 0] = key
+    units[cell, 1] = state
+    return state
 
 
 @njit(cache=True, nogil=True)
@@ -79,13 +104,17 @@ def _shift(lr, stacks, meta, p, t):  # type: ignore[no-untyped-def]
         real = False
         if stacks[below, 2] < meta[M_LOWEST]:
             meta[M_LOWEST] = stacks[below, 2]
-        state = np.int64(gotos[stacks[below, 0], rules[rule, 0]])
-        if ends and state == meta[M_END]:
-            return np.int64(1)
+        under = np.int64(stacks[below, 0])
+        state = np.int64(gotos[under, rules[rule, 0]])
+        if ends:
+            if state == meta[M_END]:
+                return np.int64(1)
+        else:
+            state = _behind_units(lr, state, under, t)
 
 
 @njit(cache=True, nogil=True)
-def _after(lr, stacks, indents, meta, p, x, t, column):  # type: ignore[no-untyped-def]
+def after(lr, stacks, indents, meta, p, x, t, column):  # type: ignore[no-untyped-def]
     """Stack and indents after a terminal whose text ends in a column; stack 0 if it is refused."""
     if meta[M_INDENTED] == 0:
         return _shift(lr, stacks, meta, p, t), x
@@ -137,7 +166,7 @@ def _takes(lr, stacks, indents, meta, p, x, t):  # type: ignore[no-untyped-def]
     n = lr[4].shape[0]
     if t >= n:
         if t > n:
-            p, x = _after(lr, stacks, indents, meta, p, x, t - n - 1, np.int64(-1))
+            p, x = after(lr, stacks, indents, meta, p, x, t - n - 1, np.int64(-1))
         taken = p != 0 and ends(lr, stacks, indents, meta, p, x)
         meta[M_STACKS], meta[M_INDENTS] = top, other
         return taken
@@ -153,11 +182,55 @@ def _takes(lr, stacks, indents, meta, p, x, t):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _live(rows, pool, lr, stacks, indents, meta, known, q, p, x):  # type: ignore[no-untyped-def]
-    """LIVE, DEAD or a hole: can a lexeme become something that the parser takes?
+def _cell(meta, known, p, x, what):  # type: ignore[no-untyped-def]
+    """The cell of `known` for a question about a stack, its own or one to be used for it; -1: no answer is there."""
+    key = (np.int64(p) << 38) ^ (np.int64(x) << 22) ^ what
+    cells = known.shape[0]
+    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & (cells - 1)
+    for _ in range(8):
+        if known[cell, 1] != meta[M_STAMP]:
+            known[cell, 0] = key
+            known[cell, 1] = meta[M_STAMP]
+            known[cell, 2] = -1
+            return cell
+        if known[cell, 0] == key:
+            return cell
+        cell = (cell + 1) & (cells - 1)
+    known[cell, 0] = key
+    known[cell, 1] = meta[M_STAMP]
+    known[cell, 2] = -1
+    return cell
 
-    known  (terminals, 4) int64: 4 * stamp + 1 or + 2: taken or not, for this stack; then as `_event` uses it
-    """
+
+@njit(cache=True, nogil=True)
+def _taken(lr, stacks, indents, meta, known, p, x, t):  # type: ignore[no-untyped-def]
+    """`_takes`, remembered."""
+    cell = _cell(meta, known, p, x, t << 1)
+    if known[cell, 2] < 0:
+        known[cell, 2] = np.int64(_takes(lr, stacks, indents, meta, p, x, t))
+    return known[cell, 2] == 1
+
+
+@njit(cache=True, nogil=True)
+def _followed(lr, stacks, indents, meta, known, p, x, t, column):  # type: ignore[no-untyped-def]
+    """`after`, remembered."""
+    if meta[M_INDENTED] != 0 and lr[4][t] == NEWLINE_TOKEN:
+        if column > 500:
+            return after(lr, stacks, indents, meta, p, x, t, column)
+        what = ((column + 2) << 12 | t) << 1 | 1
+    else:
+        what = t << 1 | 1
+    cell = _cell(meta, known, p, x, what)
+    if known[cell, 2] < 0:
+        p2, x2 = after(lr, stacks, indents, meta, p, x, t, column)
+        known[cell, 2] = p2
+        known[cell, 3] = x2
+    return known[cell, 2], known[cell, 3]
+
+
+@njit(cache=True, nogil=True)
+def _live(rows, pool, lr, stacks, indents, meta, known, q, p, x):  # type: ignore[no-untyped-def]
+    """LIVE, DEAD or a hole: can a lexeme become something that the parser takes?"""
     t = np.int64(rows[q, WITNESS])
     if t == ANY:
         return LIVE
@@ -166,10 +239,7 @@ def _live(rows, pool, lr, stacks, indents, meta, known, q, p, x):  # type: ignor
     if t == UNKNOWN_WITNESS:
         meta[M_A] = q
         return HOLE_WITNESS
-    stamp = 4 * meta[M_STAMP]
-    if known[t, 0] < stamp:
-        known[t, 0] = stamp + (1 if _takes(lr, stacks, indents, meta, p, x, t) else 2)
-    if known[t, 0] == stamp + 1:
+    if _taken(lr, stacks, indents, meta, known, p, x, t):
         return LIVE
     at = np.int64(rows[q, ENDINGS])
     if at == 0:
@@ -179,9 +249,7 @@ def _live(rows, pool, lr, stacks, indents, meta, known, q, p, x):  # type: ignor
         t = np.int64(pool[k])
         if t == ANY:
             return LIVE
-        if known[t, 0] < stamp:
-            known[t, 0] = stamp + (1 if _takes(lr, stacks, indents, meta, p, x, t) else 2)
-        if known[t, 0] == stamp + 1:
+        if _taken(lr, stacks, indents, meta, known, p, x, t):
             return LIVE
     return DEAD
 
@@ -199,14 +267,11 @@ def _column(meta, rows, q, column, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _event(rows, pool, starts, lr, stacks, indents, meta, known, e, p, x, column, b, out):  # type: ignore[no-untyped-def]
-    """The worlds behind an event and its byte, into `out`; how many, or a hole.
-
-    known  (terminals, 4) int64; 1: the stamp of what follows; 2, 3: stack and indents after the terminal
-    """
+def _event(rows, pool, starts, lr, stacks, indents, meta, known, e, skip, p, x, column, b, out):  # type: ignore[no-untyped-def]
+    """The worlds behind an event and its byte, less the first `skip` rows, into `out`; how many, or a hole."""
     n = 0
     at = e + 1 + pool[e]
-    for k in range(e + 1, at):
+    for k in range(e + 1 + skip, at):
         q = np.int64(pool[k])
         out[n, 0] = q
         out[n, 1] = p
@@ -215,14 +280,7 @@ def _event(rows, pool, starts, lr, stacks, indents, meta, known, e, p, x, column
         n += 1
     for k in range(pool[at]):
         t, boundary = np.int64(pool[at + 1 + 2 * k]), np.int64(pool[at + 2 + 2 * k])
-        if known[t, 1] == meta[M_STAMP]:
-            p2, x2 = known[t, 2], known[t, 3]
-        else:
-            p2, x2 = _after(lr, stacks, indents, meta, p, x, t, column)
-            if meta[M_INDENTED] == 0 or lr[4][t] != NEWLINE_TOKEN:  # behind newlines the column counts
-                known[t, 1] = meta[M_STAMP]
-                known[t, 2] = p2
-                known[t, 3] = x2
+        p2, x2 = _followed(lr, stacks, indents, meta, known, p, x, t, column)
         if p2 == 0:
             continue
         lexer = np.int64(lr[3][stacks[p2, 0]])
@@ -258,22 +316,12 @@ def _room(stacks, indents, meta):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _at(meta, p, x):  # type: ignore[no-untyped-def]
-    """What is known from now on is known of this stack and indents."""
-    if p != meta[M_STACK] or x != meta[M_INDENT]:
-        meta[M_STACK] = p
-        meta[M_INDENT] = x
-        meta[M_STAMP] += 1
-
-
-@njit(cache=True, nogil=True)
 def step(rows, pool, starts, lr, stacks, indents, meta, known, data, worlds, out, n):  # type: ignore[no-untyped-def]
     """The worlds after some bytes, dead ones left out; how many, or a hole or FULL.
 
     worlds, out  (m, 4) int64; the first `n` of `worlds` are where it begins; the result is in `worlds`
     """
     limit = worlds.shape[0] - 16
-    meta[M_STACK] = 0
     for i in range(data.shape[0]):
         b = np.int64(data[i])
         m = 0
@@ -293,8 +341,9 @@ def step(rows, pool, starts, lr, stacks, indents, meta, known, data, worlds, out
             elif target < 0:
                 if not _room(stacks, indents, meta) or m > limit:
                     return FULL
-                _at(meta, p, x)
-                found = _event(rows, pool, starts, lr, stacks, indents, meta, known, -target, p, x, column, b, out[m:])
+                found = _event(
+                    rows, pool, starts, lr, stacks, indents, meta, known, -target, 0, p, x, column, b, out[m:]
+                )
                 if found < 0:
                     return found
                 m += found
@@ -306,7 +355,6 @@ def step(rows, pool, starts, lr, stacks, indents, meta, known, data, worlds, out
             return 0
     kept = 0
     for w in range(n):
-        _at(meta, worlds[w, 1], worlds[w, 2])
         status = _live(rows, pool, lr, stacks, indents, meta, known, worlds[w, 0], worlds[w, 1], worlds[w, 2])
         if status < 0:
             return status
@@ -318,13 +366,15 @@ def step(rows, pool, starts, lr, stacks, indents, meta, known, data, worlds, out
 
 
 @njit(cache=True, nogil=True)
-def walk_inside(rows, vocabulary, meta, path, stop, out_rows, out_exits):  # type: ignore[no-untyped-def]
+def walk_inside(rows, pool, vocabulary, meta, path, stop, out_rows, out_exits):  # type: ignore[no-untyped-def]
     """Where tokens end that stay within a lexeme, and the nodes at which an event comes.
 
-    path       (max_depth + 2,) int32: the rows by depth, set as far as the node where it begins, meta[M_NODE]
+    path       (max_depth + 2, 3) int64: row, column and node by depth, set up to where it begins, meta[M_NODE]; columns
+               from RELATIVE on count from that before
     stop       the node behind the last one
     out_rows   (size + 1,) int32: the row where a token ends; others stay as they are
-    out_exits  (n, 2) int32: node, the row before it; meta[M_EXIT] of them
+    out_exits  (n, 5) int32: node, the row, column and node before it, 1 if the first row of the event is followed
+               here; meta[M_EXIT] of them
     Returns LIVE when done; HOLE_ROW or FULL: call again.
     """
     info, end, token = vocabulary
@@ -333,8 +383,8 @@ def walk_inside(rows, vocabulary, meta, path, stop, out_rows, out_exits):  # typ
     while node < stop:
         packed = np.int64(info[node])
         depth = packed >> 8
-        q = path[depth - 1]
-        target = rows[q, packed & 255]
+        q = path[depth - 1, 0]
+        target = np.int64(rows[q, packed & 255])
         if target <= 0:
             if target == UNKNOWN:
                 meta[M_NODE] = node
@@ -348,10 +398,17 @@ def walk_inside(rows, vocabulary, meta, path, stop, out_rows, out_exits):  # typ
                     return FULL
                 out_exits[k, 0] = node
                 out_exits[k, 1] = q
+                out_exits[k, 2] = path[depth - 1, 1]
+                out_exits[k, 3] = path[depth - 1, 2]
+                out_exits[k, 4] = pool[-target] > 0
                 meta[M_EXIT] = k + 1
-            node = np.int64(end[node])
-            continue
-        path[depth] = target
+            if target == 0 or pool[-target] == 0:
+                node = np.int64(end[node])
+                continue
+            target = np.int64(pool[1 - target])
+        path[depth, 0] = target
+        path[depth, 1] = _column(meta, rows, target, path[depth - 1, 1], packed & 255)
+        path[depth, 2] = node
         out_rows[min(np.int64(token[node]), size)] = target
         node += 1
     return LIVE
@@ -366,16 +423,12 @@ def fill_groups(rows, pool, lr, stacks, indents, meta, known, groups, members, i
     out_some  (n + 1,) int64: how many groups have rows of which some are live and some are not, and those groups
     Returns LIVE or a hole.
     """
-    _at(meta, p, x)
-    stamp = 4 * meta[M_STAMP]
     out_some[0] = 0
     for g in range(groups.shape[0]):
         t = groups[g, 0]
         taken = t == ANY
         if not taken:
-            if known[t, 0] < stamp:
-                known[t, 0] = stamp + (1 if _takes(lr, stacks, indents, meta, p, x, t) else 2)
-            taken = known[t, 0] == stamp + 1
+            taken = _taken(lr, stacks, indents, meta, known, p, x, t)
         if not taken:
             n_live = 0
             for k in range(groups[g, 4], groups[g, 5]):
@@ -408,7 +461,6 @@ def fill_some(rows, pool, lr, stacks, indents, meta, known, token_rows, members,
     members     int32, ascending: the rows
     Returns LIVE or a hole.
     """
-    _at(meta, p, x)
     for t in range(token_rows.shape[0] - 1):
         q = np.int64(token_rows[t])
         if q == 0:
@@ -430,7 +482,7 @@ def walk(  # type: ignore[no-untyped-def]
     """Set the bits of the tokens that leave a lexeme, and of those below some nodes.
 
     path     (max_depth + 2, 2) int64: row and column by depth
-    exits    (n, 2) int32 as `walk_inside` has them; meta[M_EXIT] is the next one
+    exits    (n, 5) int32 as `walk_inside` has them; meta[M_EXIT] is the next one
     world    (3,) int64: stack, indents and column before the exits
     tasks    (n, 5) int64: node, row behind its byte, stack, indents, column; a stack of meta[M_TASKS]
     out_big  (n, 5) int64: tasks with a large subtree, left to the caller; meta[M_BIG] of them
@@ -449,7 +501,8 @@ def walk(  # type: ignore[no-untyped-def]
                 depth = np.int64(info[node]) >> 8
                 path[depth, 0] = tasks[k, 1]
                 path[depth, 1] = tasks[k, 4]
-                _at(meta, tasks[k, 2], tasks[k, 3])
+                meta[M_STACK] = tasks[k, 2]
+                meta[M_INDENT] = tasks[k, 3]
                 meta[M_FIRST] = node
                 meta[M_STOP] = end[node]
                 meta[M_NODE] = node
@@ -458,9 +511,12 @@ def walk(  # type: ignore[no-untyped-def]
                 node = np.int64(exits[k, 0])
                 depth = np.int64(info[node]) >> 8
                 path[depth - 1, 0] = exits[k, 1]
-                path[depth - 1, 1] = world[2]
-                _at(meta, world[0], world[1])
+                column = np.int64(exits[k, 2])
+                path[depth - 1, 1] = column if column < RELATIVE else column - RELATIVE + world[2]
+                meta[M_STACK] = world[0]
+                meta[M_INDENT] = world[1]
                 meta[M_EXIT] = k + 1
+                meta[M_SKIP] = exits[k, 4]
                 meta[M_FIRST] = -1
                 meta[M_STOP] = end[node]
                 meta[M_NODE] = node
@@ -487,10 +543,27 @@ def walk(  # type: ignore[no-untyped-def]
                     if not _room(stacks, indents, meta) or meta[M_TASKS] + 16 > tasks.shape[0]:
                         meta[M_NODE] = node
                         return FULL
-                    n = _event(rows, pool, starts, lr, stacks, indents, meta, known, -target, p, x, column, b, found)
+                    n = _event(
+                        rows,
+                        pool,
+                        starts,
+                        lr,
+                        stacks,
+                        indents,
+                        meta,
+                        known,
+                        -target,
+                        meta[M_SKIP],
+                        p,
+                        x,
+                        column,
+                        b,
+                        found,
+                    )
                     if n < 0:
                         meta[M_NODE] = node
                         return n
+                    meta[M_SKIP] = 0
                     is_big = end[node] - node > BIG
                     for i in range(n):
                         if is_big and rows[found[i, 0], NEWLINE] == 0 and meta[M_BIG] < out_big.shape[0]:
