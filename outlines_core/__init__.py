@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from outlines_core.batch import fill_masks, next_states
     from outlines_core.bitmask import allocate_bitmask
     from outlines_core.compile import compile_choice, compile_json_schema, compile_regex, validate_schema_support
-    from outlines_core.compile_grammar import compile_grammar
+    from outlines_core.grammar_compile import compile_grammar
     from outlines_core.guide import Guide
     from outlines_core.index import GrammarAutomaton, Index, RegexAutomaton
     from outlines_core.json_index import JsonAutomaton
@@ -89,7 +89,7 @@ _LAZY = {
     "Vocabulary": "vocabulary",
     "allocate_bitmask": "bitmask",
     "compile_choice": "compile",
-    "compile_grammar": "compile_grammar",
+    "compile_grammar": "grammar_compile",
     "compile_json_schema": "compile",
     "compile_regex": "compile",
     "fill_masks": "batch",

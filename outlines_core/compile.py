@@ -43,6 +43,7 @@ __all__ = [
     "compile_json_schema",
     "compile_regex",
     "fsm_core",
+    "kept_core",
     "regex_core",
     "validate_schema_support",
 ]
@@ -67,9 +68,14 @@ def _core(
     key: tuple[Any, ...], vocabulary: Vocabulary, limits: Limits, label: str, build: Callable[[], ByteNfa]
 ) -> RegexCore:
     key = (*key, limits, vocabulary.fingerprint)
+    return kept_core(key, limits, lambda: RegexCore(make_dfa(build(), limits), vocabulary.snapshot(), label, key))
+
+
+def kept_core(key: tuple[Any, ...], limits: Limits, make: Callable[[], RegexCore]) -> RegexCore:
+    """The core of a key: one that was made before, if it has not grown too much."""
     core = _cores.get(key)
     if core is None or 4 * core.dfa.n_states > limits.max_states or 4 * core.dfa.nbytes > limits.max_state_bytes:
-        core = RegexCore(make_dfa(build(), limits), vocabulary.snapshot(), label, key)
+        core = make()
     _cores.put(key, core)  # also when it was there: it has grown
     return core
 

@@ -32,6 +32,8 @@ _MOST_WORLDS: Final = 64
 _DENSE: Final = 2048
 _MANY: Final = 600
 """Nodes below the exits that have one parent: with more of them the parent stands for them."""
+_BYTES: Final = np.arange(256, dtype=np.uint8)
+_BYTES.setflags(write=False)  # as the bytes of tokens are
 Worlds = tuple[tuple[int, int, int, int], ...]
 
 
@@ -171,7 +173,7 @@ class StackedRecogniser:
             self.lexical.fill_hole(status, int(self.meta[kernel.M_A]), int(self.meta[kernel.M_B]))
 
     def after(self, configuration: Worlds, byte: int) -> Worlds | None:
-        return self.step(configuration, np.array([byte], dtype=np.uint8)) or None
+        return self.step(configuration, _BYTES[byte : byte + 1]) or None
 
     def accepts(self, configuration: Worlds) -> bool:
         mark = self.begin()

@@ -157,6 +157,40 @@ def _visit(recognizer: Any) -> None:
     recognizer.distinct(3)
 
 
+def _grammars() -> None:
+    from lark.indenter import PythonIndenter
+
+    from outlines_core.grammar_compile import compile_grammar
+
+    blocks = """
+        start: (_NEWLINE | line)*
+        line: NAME ("(" NAME ")")? (":" _NEWLINE _INDENT line+ _DEDENT | _NEWLINE)
+        NAME: /[a-z]+/
+        LPAR: "("
+        RPAR: ")"
+        _NEWLINE: /(\\n[ \\t]*)+/
+        %ignore " "
+        %declare _INDENT _DEDENT
+    """
+    choice = 'start: A | "z" C\nA.1: /ab/\nC: /b*a/\n%ignore " "'
+    more = [f"{a}{b}{c}" for a in "ab\n ():z" for b in "ab\n ():z" for c in "ab \n"]
+    tokens = {bytes([b]): [b] for b in range(256)} | {text.encode(): [257 + k] for k, text in enumerate(more)}
+    vocabulary = Vocabulary(256, tokens)
+    mask = allocate_bitmask(1, vocabulary)[0]
+    for grammar, text, options in (
+        (blocks, "ab (b):\n  a\n  b\nz\n", {"postlex": PythonIndenter()}),
+        (choice, "z ba", {"lexer": "basic"}),
+        (choice, "z ba", {"lexer": "dynamic"}),
+    ):
+        automaton = compile_grammar(grammar, vocabulary, **options)
+        state = automaton.initial_state
+        for byte in text.encode():
+            automaton.fill_mask(state, mask)
+            automaton.is_accepting(state)
+            state = automaton.next_state(state, byte)
+        automaton.fill_closing_mask(state, 20, mask)
+
+
 def _regexes() -> None:
     from outlines_core.batch import next_states
     from outlines_core.compile import compile_regex
@@ -200,6 +234,7 @@ def _logits() -> None:
 
 _PARTS: Final[dict[str, Callable[[], None]]] = {  # the longest first
     "JSON texts": _json_texts,
+    "grammars": _grammars,
     "JSON numbers": _json_numbers,
     "JSON strings": _json_strings,
     "regular expressions": _regexes,

@@ -124,7 +124,7 @@ class Lexical:
         return known
 
     def may_begin(self, row: int) -> NDArray[np.bool_]:
-        """(256,) may a byte begin something behind the lexeme of a row, if it ends here?  No for certain, yes perhaps."""
+        """(256,) bool: False: certainly no byte like this begins something behind the lexeme of a row."""
         found = np.zeros(256, dtype=np.bool_)
         for terminal, _ in self._content[row][2]:
             if terminal == IGNORED:

@@ -15,7 +15,7 @@ from typing import Final
 
 from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.loading import Grammar
-from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine
+from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, Lexeme
 
 __all__ = ["Separation"]
 
@@ -102,7 +102,7 @@ class Separation:
         lexemes = [self.machine.start(lexer, boundary)]
         found: list[tuple[int, Boundary]] = []
         for byte in text:
-            following = []
+            following: list[Lexeme] = []
             found = []
             for lexeme in lexemes:
                 longer, ends = self.machine.step(lexeme, byte)
@@ -233,10 +233,10 @@ def is_regular(grammar: Grammar, indentation: Indentation) -> bool:
                 return False
             if symbol in (indentation.indent, indentation.dedent):
                 blocks += 1 if symbol == indentation.indent else -1
-                before = rule.symbols[:k]
-                if blocks not in (0, 1) or brackets or not ends_lines(before):
+                earlier = rule.symbols[:k]
+                if blocks not in (0, 1) or brackets or not ends_lines(earlier):
                     return False
-                if symbol == indentation.indent and before[-1] != indentation.newline:
+                if symbol == indentation.indent and earlier[-1] != indentation.newline:
                     return False
             elif symbol in indentation.opening:
                 brackets += 1

@@ -178,10 +178,9 @@ class _Proof:
                 return False
             mine: list[list[tuple[int, int]]] = []
             for (nonterminal, more), mask in self._own_pops(*place, None).items():
-                needed: list[tuple[int, int]] = []
-                for target in self._reached(place[0], nonterminal, more) if nonterminal >= 0 else ():
-                    if target != self._end or not mask & self._end_bit:
-                        needed.append((target, mask))
+                reached = self._reached(place[0], nonterminal, more) if nonterminal >= 0 else frozenset()
+                accepts = self._end if mask & self._end_bit else -1
+                needed = [(target, mask) for target in sorted(reached) if target != accepts]
                 mine.append(needed)
                 for one in needed:
                     users.setdefault(one, []).append(place)

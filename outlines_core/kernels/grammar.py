@@ -11,9 +11,9 @@ have been, each with the boundary behind it, from which the byte begins the next
              in `pool`, their number first; 0 = unknown), NEWLINE (may it become the newline of an indenter?)
     pool     int32: events are n, rows.., m, then m pairs of terminal and boundary
     starts   (lexers, boundaries) int32: the row before a lexeme; UNKNOWN
-    lr       (actions, gotos, rules, lexer, kinds, units): actions (states, terminals + 1), 0 = error, s + 1 = shift to s,
+    lr       (actions, gotos, rules, lexer, kinds, units): actions (states, terminals + 1), 0 = error, s + 1 = shift,
              -r - 1 = reduce rule r, the last column is the end of the text; gotos (states, nonterminals) or -1;
-             rules (n, 2): nonterminal and size; lexer (states,); kinds (terminals,): OPENS, CLOSES, NEWLINE_TOKEN, or 0;
+             rules (n, 2): nonterminal and size; lexer (states,); kinds (terminals,): OPENS, CLOSES, NEWLINE_TOKEN;
              units (65536, 2) int64: see `_behind_units`
     stacks   (n, 3) int32: state on top, stack below, depth; 0 is no stack
     indents  (n, 3) int32: column, indents below (-1: none), brackets; 0 is the beginning
@@ -161,7 +161,9 @@ def ends(lr, stacks, indents, meta, p, x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _takes(lr, stacks, indents, meta, p, x, t):  # type: ignore[no-untyped-def]
-    """May a terminal come next?  Of a newline the column is free.  From `terminals` on: the end, or t and then the end."""
+    """May a terminal come next?  Of a newline the column is free.  n, the number of terminals: may the text end?
+    From n + 1 on: may it end behind a terminal?
+    """
     top, other = meta[M_STACKS], meta[M_INDENTS]
     n = lr[4].shape[0]
     if t >= n:
@@ -342,7 +344,7 @@ def step(rows, pool, starts, lr, stacks, indents, meta, known, data, worlds, out
                 if not _room(stacks, indents, meta) or m > limit:
                     return FULL
                 found = _event(
-                    rows, pool, starts, lr, stacks, indents, meta, known, -target, 0, p, x, column, b, out[m:]
+                    rows, pool, starts, lr, stacks, indents, meta, known, -target, np.int64(0), p, x, column, b, out[m:]
                 )
                 if found < 0:
                     return found

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 from typing import Literal as OneOf
 
 import numpy as np
 
-from outlines_core.cache import LruCache
+from outlines_core.compile import kept_core
 from outlines_core.errors import ConstraintSyntaxError, UnsatisfiableError, UnsupportedFeatureError
 from outlines_core.grammar.configurations import ConfigurationDfa
 from outlines_core.grammar.earley import EarleyRecogniser
@@ -28,15 +28,7 @@ from outlines_core.regex.parser import parse
 from outlines_core.regex_core import RegexCore
 from outlines_core.vocabulary import Vocabulary
 
-__all__ = ["clear_grammar_cache", "compile_grammar"]
-
-_CACHE_BYTES: Final = 256 * 2**20
-_cores: LruCache[RegexCore] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
-
-
-def clear_grammar_cache() -> None:
-    """Forget all compiled grammars of this process."""
-    _cores.clear()
+__all__ = ["grammar_compile"]
 
 
 def compile_grammar(
@@ -82,8 +74,8 @@ def compile_grammar(
     limits_ = limits or DEFAULT_LIMITS
     options = (start, parser, lexer, _identity(postlex), int(g_regex_flags), tuple(map(str, import_paths)))
     key = ("grammar", grammar, *options, limits_, vocab.fingerprint)
-    core = _cores.get(key)
-    if core is None or 4 * core.dfa.n_states > limits_.max_states or 4 * core.dfa.nbytes > limits_.max_state_bytes:
+
+    def make() -> RegexCore:
         loaded = load_grammar(
             grammar,
             start=start,
@@ -93,8 +85,9 @@ def compile_grammar(
             g_regex_flags=g_regex_flags,
             import_paths=import_paths,
         )
-        core = _core(loaded, (start, lexer, postlex), vocab.snapshot(), _label(grammar), key, limits_)
-    _cores.put(key, core)
+        return _core(loaded, (start, lexer, postlex), vocab.snapshot(), _label(grammar), key, limits_)
+
+    core = kept_core(key, limits_, make)
     rebuild = (grammar, core.vocabulary, start, parser, lexer, postlex, g_regex_flags, tuple(import_paths), limits)
     return GrammarAutomaton(core, (_recompile, rebuild))
 
