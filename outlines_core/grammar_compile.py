@@ -28,7 +28,7 @@ from outlines_core.regex.parser import parse
 from outlines_core.regex_core import RegexCore
 from outlines_core.vocabulary import Vocabulary
 
-__all__ = ["grammar_compile"]
+__all__ = ["compile_grammar"]
 
 
 def compile_grammar(

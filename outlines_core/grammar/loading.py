@@ -8,12 +8,13 @@ Only its search for terminals that may collide is left out, which says nothing a
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from copy import copy
 from typing import Any, Final, NamedTuple
 
 import lark
-from lark.exceptions import ConfigurationError, GrammarError, LarkError, LexError, UnexpectedInput
+from lark.exceptions import LarkError, LexError, UnexpectedInput
 from lark.lexer import BasicLexer, ContextualLexer, PatternStr
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 from lark.parsers.lalr_parser import LALR_Parser
@@ -209,15 +210,14 @@ def load_grammar(
             maybe_placeholders=False,
             _plugins=_PLUGINS,
         )
+        return _tables(loaded, start, lexer, g_regex_flags, postlex)
     except UnexpectedInput as error:
         offset = getattr(error, "pos_in_stream", None)
         message = f"the grammar is not one of Lark's: {str(error).strip()}"
         raise ConstraintSyntaxError(message, source=text, offset=min(offset or 0, len(text))) from error
-    except (GrammarError, LexError, ConfigurationError, LarkError, OSError, AssertionError) as error:
-        raise ConstraintSyntaxError(
-            f"Lark refuses the grammar: {str(error).strip() or type(error).__name__}"
-        ) from error
-    return _tables(loaded, start, lexer, g_regex_flags, postlex)
+    except (LarkError, OSError, AssertionError, re.error) as error:
+        why = str(error).strip() or type(error).__name__
+        raise ConstraintSyntaxError(f"Lark refuses the grammar: {why}") from error
 
 
 def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Grammar:

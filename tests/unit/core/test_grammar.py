@@ -12,11 +12,11 @@ from lark.indenter import Indenter, PythonIndenter
 
 import outlines_core as oc
 from outlines_core.bitmask import unpack_ids
-from outlines_core.grammar_compile import terminal_nodes
 from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.lexed import LexedRecogniser
 from outlines_core.grammar.loading import load_grammar
 from outlines_core.grammar.ordered import OrderedDfa
+from outlines_core.grammar_compile import terminal_nodes
 from outlines_core.grammar_core import GrammarCore
 from outlines_core.limits import DEFAULT_LIMITS
 
@@ -231,7 +231,9 @@ def test_errors_are_larks_with_their_place(vocabulary: oc.Vocabulary) -> None:
     with pytest.raises(oc.ConstraintSyntaxError, match="does not support lexer"):
         oc.compile_grammar("start: A\nA: /a/", vocabulary, parser="lalr", lexer="dynamic")
     with pytest.raises(oc.UnsupportedFeatureError, match="terminal A.*back-reference"):
-        oc.compile_grammar(r"start: A" + "\n" + r"A: /(a)\1/", vocabulary)
+        oc.compile_grammar("start: A\nA: /(?P<x>a)(?P=x)/", vocabulary)
+    with pytest.raises(oc.ConstraintSyntaxError, match="cannot refer to an open group"):
+        oc.compile_grammar("start: A\nA: /(a)\\1/", vocabulary)
     with pytest.raises(ValueError, match="lexer must be one of"):
         oc.compile_grammar("start: A\nA: /a/", vocabulary, lexer="fast")  # type: ignore[arg-type]
 
@@ -244,7 +246,7 @@ def test_other_postlexes_are_refused_by_name(vocabulary: oc.Vocabulary) -> None:
             return stream
 
     class Changed(TreeIndenter):
-        def handle_NL(self, token: Any) -> Any:  # noqa: N802
+        def handle_NL(self, token: Any) -> Any:
             yield token
 
     for postlex in (Other(), Changed()):
