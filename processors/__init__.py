@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from processors.embedded import load_embedded
     from processors.guide import (
         AutomatonGuide,
+        CFGGuide,
         Generate,
         Guide,
         Instruction,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         Write,
     )
     from processors.logits import (
+        CFGLogitsProcessor,
         GuideLogitsProcessor,
         JSONLogitsProcessor,
         OutlinesLogitsProcessor,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutomatonGuide",
+    "CFGGuide",
+    "CFGLogitsProcessor",
     "Generate",
     "Guide",
     "GuideLogitsProcessor",
@@ -52,6 +56,8 @@ __all__ = [
 
 _LAZY = {
     "AutomatonGuide": "guide",
+    "CFGGuide": "guide",
+    "CFGLogitsProcessor": "logits",
     "Generate": "guide",
     "Guide": "guide",
     "GuideLogitsProcessor": "logits",

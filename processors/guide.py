@@ -17,12 +17,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.bitmask import allocate_bitmask, unpack_ids
+from outlines_core.errors import TokenRejectedError
 from outlines_core.types import DEAD, FINISHED, TokenAutomaton
 from outlines_core.vocabulary import Vocabulary
 from processors.tokenizers import as_vocabulary
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutomatonGuide",
+    "CFGGuide",
+    "CFGState",
     "Generate",
     "Guide",
     "Instruction",
@@ -415,6 +418,127 @@ class JSONGuide(AutomatonGuide):
     def from_schema(cls, schema: Any, tokenizer: Any, **options: Any) -> JSONGuide:
         """The guide of a schema, as `RegexGuide.from_regex` makes that of a pattern."""
         return cls(schema, tokenizer, **options)
+
+
+class CFGState(NamedTuple):
+    """A state of a `CFGGuide`.
+
+    Attributes:
+        parser_state: a state of the automaton; None: the text is complete.
+        prev_token: the token that led here; None at the beginning.
+    """
+
+    parser_state: int | None
+    prev_token: int | None
+
+
+class CFGGuide:
+    """The guide of a Lark grammar.
+
+    >>> import outlines_core as oc
+    >>> vocabulary = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)})
+    >>> guide = CFGGuide('start: "(" start ")" | "x"', vocabulary)
+    >>> state = guide.get_next_state(guide.initial_state, ord("("))
+    >>> guide.get_next_instruction(state)
+    Generate(tokens=[40, 120])
+    >>> guide.can_terminate_state(state)
+    False
+    """
+
+    def __init__(
+        self,
+        cfg_string: Any,
+        tokenizer: Any = None,
+        *,
+        start: str = "start",
+        postlex: Any = None,
+        parser: str | None = None,
+        lexer: Literal["contextual", "basic", "dynamic", "dynamic_complete", "scannerless"] = "contextual",
+        g_regex_flags: int = 0,
+        import_paths: Sequence[Any] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        """Compile a grammar.
+
+        Args:
+            cfg_string: a Lark grammar, or the automaton that `outlines_core.compile_grammar` has made of one.
+            tokenizer: a tokenizer or a `Vocabulary`; without effect if `cfg_string` is an automaton.
+            start, postlex, parser, lexer, g_regex_flags, import_paths, limits: see `outlines_core.compile_grammar`.
+
+        Raises:
+            ConstraintError: see `outlines_core.compile_grammar`.
+        """
+        if not isinstance(cfg_string, TokenAutomaton):
+            if tokenizer is None:
+                raise TypeError("a grammar needs a tokenizer or a Vocabulary to be compiled for")
+            from outlines_core import compile_grammar
+
+            cfg_string = compile_grammar(
+                cfg_string,
+                as_vocabulary(tokenizer),
+                start=start,
+                postlex=postlex,
+                parser=parser,
+                lexer=lexer,
+                g_regex_flags=g_regex_flags,
+                import_paths=import_paths,
+                limits=limits,
+            )
+        self.automaton: TokenAutomaton = cfg_string
+        self.initial_state = CFGState(self.automaton.initial_state, None)
+
+    def _allowed(self, state: CFGState) -> NDArray[np.int64]:
+        vocabulary = self.automaton.vocabulary
+        if state.parser_state is None:
+            return np.array(vocabulary.eos_token_ids, dtype=np.int64)
+        words = allocate_bitmask(1, vocabulary)
+        self.automaton.fill_mask(state.parser_state, words[0])
+        return unpack_ids(words[0])
+
+    def get_next_instruction(self, state: CFGState) -> Instruction:
+        """What may follow: a `Write` if only one token can, else the allowed ids (EOS included)."""
+        if state.parser_state is None:
+            return Write([self.automaton.vocabulary.get_eos_token_id()])
+        ids = self._allowed(state)
+        return Write(ids) if len(ids) == 1 else Generate(ids)
+
+    def get_next_state(self, state: CFGState, token_id: int) -> CFGState:
+        """The state after a token; `state` stays as it is.
+
+        Raises:
+            TokenRejectedError: the token is not allowed.
+        """
+        token_id = int(token_id)
+        if state.parser_state is None:
+            return CFGState(None, token_id)
+        following = self.automaton.next_state(state.parser_state, token_id)
+        if following == DEAD:
+            raise TokenRejectedError(token_id, position=0, message=f"token id {token_id} is not allowed here")
+        return CFGState(None if following == FINISHED else following, token_id)
+
+    def iter_valid_token_ids(self, state: CFGState, candidate_token_ids: Iterable[int]) -> Iterator[int]:
+        """Those of some ids that are allowed, in their order."""
+        allowed = set(self._allowed(state).tolist())
+        return (int(i) for i in candidate_token_ids if int(i) in allowed)
+
+    def can_terminate_state(self, state: CFGState) -> bool:
+        """May the text end here?"""
+        return state.parser_state is None or self.automaton.is_accepting(state.parser_state)
+
+    def must_terminate_state(self, state: CFGState) -> bool:
+        """Must the text end here?"""
+        return set(self._allowed(state).tolist()) <= set(self.automaton.vocabulary.eos_token_ids)
+
+    def is_final_state(self, state: CFGState) -> bool:
+        """May the text end here?"""
+        return self.can_terminate_state(state)
+
+    def copy(self) -> CFGGuide:
+        """Itself: a guide has no state."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.automaton!r})"
 
 
 class StateMaps:

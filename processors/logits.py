@@ -43,7 +43,13 @@ from processors.guide import AutomatonGuide, JSONGuide
 from processors.masking import MaskBuffer, apply_mask
 from processors.tokenizers import vocabulary_from
 
-__all__ = ["GuideLogitsProcessor", "JSONLogitsProcessor", "OutlinesLogitsProcessor", "RegexLogitsProcessor"]
+__all__ = [
+    "CFGLogitsProcessor",
+    "GuideLogitsProcessor",
+    "JSONLogitsProcessor",
+    "OutlinesLogitsProcessor",
+    "RegexLogitsProcessor",
+]
 
 _N_THREADS = os.cpu_count() or 1
 """Asked for once: the answer takes as long as a mask."""
@@ -389,6 +395,71 @@ class JSONLogitsProcessor(GuideLogitsProcessor):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.schema!r})"
+
+
+class CFGLogitsProcessor(GuideLogitsProcessor):
+    """Make every row a text of a Lark grammar.
+
+    Args:
+        cfg_str: a Lark grammar, or a list of G of them: row r of R then obeys grammar ``r * G // R``.
+        tokenizer: the tokenizer or `Vocabulary` of the model.
+        tensor_library_name: as in `OutlinesLogitsProcessor`.
+        start, postlex, parser, lexer, g_regex_flags, import_paths, limits: as in `outlines_core.compile_grammar`.
+        eos_token_ids, start_after, max_new_tokens, on_violation: as in `GuideLogitsProcessor`.
+
+    >>> import torch
+    >>> vocabulary = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)})
+    >>> processor = CFGLogitsProcessor('start: "(" start ")" | "x"', vocabulary)
+    >>> "".join(map(chr, processor(torch.tensor([[1]]), torch.zeros(1, 257))[0].isfinite().nonzero()))
+    '(x'
+    """
+
+    def __init__(
+        self,
+        cfg_str: str | Sequence[str],
+        tokenizer: Any,
+        tensor_library_name: str = "torch",
+        *,
+        start: str = "start",
+        postlex: Any = None,
+        parser: str | None = None,
+        lexer: Literal["contextual", "basic", "dynamic", "dynamic_complete", "scannerless"] = "contextual",
+        g_regex_flags: int = 0,
+        import_paths: Sequence[Any] = (),
+        limits: oc.Limits | None = None,
+        eos_token_ids: int | Sequence[int] | None = None,
+        start_after: int | str | bytes | None = None,
+        max_new_tokens: int | None = None,
+        on_violation: Literal["eos", "raise"] = "eos",
+    ) -> None:
+        vocabulary = vocabulary_from(tokenizer, eos_token_ids=eos_token_ids)
+        automata = [
+            oc.compile_grammar(
+                one,
+                vocabulary,
+                start=start,
+                postlex=postlex,
+                parser=parser,
+                lexer=lexer,
+                g_regex_flags=g_regex_flags,
+                import_paths=import_paths,
+                limits=limits,
+            )
+            for one in ([cfg_str] if isinstance(cfg_str, str) else cfg_str)
+        ]
+        super().__init__(
+            vocabulary,
+            automata,
+            tensor_library_name,
+            start_after=start_after,
+            max_new_tokens=max_new_tokens,
+            on_violation=on_violation,
+        )
+        self.tokenizer, self._pads = tokenizer, _pads_of(tokenizer)
+        self.cfg_str = cfg_str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.cfg_str!r})"
 
 
 def _pads_of(tokenizer: Any) -> frozenset[int]:

@@ -13,12 +13,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
+import signal
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +31,9 @@ from tests.grammar_oracle import LarkOracle, TextMaker, indenter, oracle_of, tex
 from tests.grammar_strategies import LALR, Case
 from tests.json_texts import tokens_of
 
-__all__ = ["Finding", "Outcome", "Trial", "compiled", "reproducer", "toy_vocabulary"]
+__all__ = ["Finding", "Outcome", "Trial", "alarm", "compiled", "reproducer", "toy_vocabulary"]
 
 Compile = Callable[..., Any]
-LOOSE_ENDS = 40
-"""Live states of long texts whose completion is sought, per grammar."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,22 @@ class Outcome:
     limits: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     compile_seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """A `TimeoutError` after so many seconds, and again: each step of a trial ends with the first that hits it."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError("the step takes too long")
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
 
 
 @functools.cache
@@ -120,6 +136,7 @@ class Trial:
         self.case, self.rng = case, rng
         self.compile_grammar = compile_grammar
         n_texts = n_texts if case.lexer in LALR else n_texts // 3
+        n_texts *= 5 if case.indentation else 1  # a block takes six characters
         self.length = _length_for(case.letters, n_texts) if length is None else length
         self.n_long, self.n_masks = n_long, n_masks
         self.vocabulary = toy_vocabulary(case.letters)
@@ -133,6 +150,7 @@ class Trial:
         self.viable: dict[bytes, bytes] = {}
         self.doubtful: set[bytes] = set()
         self.completions: dict[int, bytes | None] = {}
+        self.dead_ends: set[int] = set()
         self.visited: list[tuple[bytes, int]] = []
         self.positives: list[str] = []
 
@@ -149,6 +167,7 @@ class Trial:
             ("derived texts", self.derived_texts),
             ("walks", self.walked_texts),
             ("masks", self.masks),
+            ("forced bytes and least tokens", self.contracts),
         ):
             if not self.guarded(name, step):
                 break
@@ -194,9 +213,9 @@ class Trial:
             self.automaton = compiled(self.case, self.vocabulary, self.compile_grammar)
         except oc.ConstraintError as error:
             self.refused(error)
+        except TimeoutError:
+            raise
         except Exception as error:  # noqa: BLE001
-            if isinstance(error, TimeoutError):
-                raise
             outcome.refused = type(error).__name__
             self.fault(f"{type(error).__name__} at compile time", error)
         else:
@@ -252,20 +271,18 @@ class Trial:
                 undecided.add(text.encode())
         for whole in undecided:
             self.doubtful.update(whole[:k] for k in range(len(whole) + 1))
-        automaton, decisions = self.automaton, self.outcome.decisions
+        automaton = self.automaton
         letters = [c.encode() for c in self.case.letters]
-        todo: list[tuple[bytes, int, int]] = [(b"", automaton.initial_state, 0)]
-        if not self.live(b"", automaton.initial_state):
-            return
+        todo = [(b"", automaton.initial_state, 0)] if self.live(b"", automaton.initial_state) else []
         while todo:
-            text, state, n_letters = todo.pop()
-            self.visited.append((text, state))
-            if text not in undecided:
-                self.accepts(text, automaton.is_accepting(state), text in accepted)
+            before, state, n_letters = todo.pop()
+            self.visited.append((before, state))
+            if before not in undecided:
+                self.accepts(before, automaton.is_accepting(state), before in accepted)
             if n_letters == self.length:
                 continue
             for letter in letters:
-                now, at = state, text
+                now, at = state, before
                 for byte in letter:
                     now, at = automaton.next_state(now, byte), at + bytes([byte])
                     if not self.live(at, now):
@@ -273,7 +290,6 @@ class Trial:
                 else:
                     todo.append((at, now, n_letters + 1))
         self.positives += [text.decode() for text in self.rng.sample(sorted(accepted), min(4, len(accepted)))]
-        decisions.total()
 
     def viable_through(self, text: bytes) -> None:
         for k in range(len(text), -1, -1):
@@ -302,9 +318,9 @@ class Trial:
 
     def justify(self, text: bytes, state: int) -> None:
         """A live state that is no known prefix: look for a completion, and ask lark about it."""
-        rest = self.completion(state)
+        rest = self.completion(state, text)
         if rest is None:
-            self.outcome.unconfirmed.append(repr(text))
+            self.outcome.unconfirmed += [] if state in self.dead_ends else [repr(text)]
             return
         whole = text + rest
         try:
@@ -320,15 +336,15 @@ class Trial:
         else:
             self.fault("live, but lark refuses its completion", text + b" | " + rest)
 
-    def completion(self, state: int) -> bytes | None:
+    def completion(self, state: int, text: bytes) -> bytes | None:
         """A way to an accepting state, breadth-first over bytes; None if it is not found within the bounds."""
         if state not in self.completions:
-            letters = set("".join(self.case.letters).encode())
-            if not self.search(state, letters, 3000) and not self.search(state, set(range(256)), 1500):
+            letters = set(self.case.letters.encode())
+            if not self.search(state, text, letters, 3000) and not self.search(state, text, set(range(256)), 1500):
                 self.completions[state] = None
         return self.completions[state]
 
-    def search(self, state: int, first: set[int], bound: int) -> bool:
+    def search(self, state: int, text: bytes, first: set[int], bound: int) -> bool:
         """Fill `completions` along a way to an accepting state; over the bytes of `first` where they are allowed."""
         automaton = self.automaton
         origin: dict[int, tuple[int, int]] = {state: (0, 0)}
@@ -347,17 +363,21 @@ class Trial:
             automaton.fill_mask(at, self.mask)
             allowed = [byte for byte in range(256) if self.mask[byte >> 5] >> (byte & 31) & 1]
             if not allowed:
-                self.fault("live, but nothing is allowed", f"state {at}")
+                self.fault("live, but nothing is allowed", f"at the earliest after {text!r}")
                 return False
             for byte in [byte for byte in allowed if byte in first] or allowed:
                 following = automaton.next_state(at, byte)
                 if following == oc.DEAD:
-                    self.fault("the mask allows a byte that leads nowhere", bytes([byte]))
+                    self.fault(
+                        "the mask allows a byte that leads nowhere", f"{byte:#x}, at the earliest after {text!r}"
+                    )
                 elif following not in origin:
                     origin[following] = (at, byte)
                     todo.append(following)
         if not todo and len(first) == 256:
-            self.fault("live, but a dead end", f"{len(origin)} states, none of them accepting")
+            self.fault("live, but a dead end", f"{text!r}: {len(origin)} states from there, none of them accepting")
+            self.dead_ends.update(origin)
+            self.completions.update(dict.fromkeys(origin))
         return False
 
     # -- longer texts ---------------------------------------------------------------------------------------------
@@ -390,9 +410,9 @@ class Trial:
                     return
                 state, text = following, text + self.text_of[token]
                 self.visited.append((text, state))
-            rest = self.completion(state)
+            rest = self.completion(state, text)
             if rest is None:
-                self.outcome.unconfirmed.append(repr(text))
+                self.outcome.unconfirmed += [] if state in self.dead_ends else [repr(text)]
                 continue
             try:
                 whole = (text + rest).decode()
@@ -402,8 +422,8 @@ class Trial:
             self.judge(whole)
             for _ in range(2):
                 self.judge(self.edited(whole))
-        for text in self.positives:
-            self.judge(self.edited(text))
+        for one in list(self.positives):
+            self.judge(self.edited(one))
 
     def edited(self, text: str) -> str:
         """`text` with one letter more, less or other."""
@@ -445,8 +465,6 @@ class Trial:
         for text, state in self.rng.sample(self.visited, min(self.n_masks, len(self.visited))):
             self.mask_of(text, state)
             self.recut(text, state)
-            if isinstance(self.automaton, oc.TokenAutomaton):
-                self.contract(text, state)
         for one in self.rng.sample(self.positives, min(4, len(self.positives))):
             ids = tokens_of(self.vocabulary, one.encode(), self.rng)
             n, state = self.automaton.accept_tokens(self.automaton.initial_state, ids)
@@ -489,19 +507,23 @@ class Trial:
         if n < len(ids) or (other != state and self.differ(other, state)):
             self.fault("another cut into tokens, another state", text)
 
+    def contracts(self) -> None:
+        if isinstance(self.automaton, oc.TokenAutomaton):
+            for text, state in self.rng.sample(self.visited, min(self.n_masks, len(self.visited))):
+                self.contract(text, state)
+
     def contract(self, text: bytes, state: int) -> None:
         """What else a token automaton promises of a state."""
         automaton = self.automaton
         forced = automaton.forced_bytes(state)
-        rest = self.completion(state)
+        rest = self.completion(state, text)
         if rest is not None and not rest.startswith(forced):
             self.fault("forced_bytes", text + b" | " + forced + b" | " + rest)
         n, after = automaton.accept_tokens(state, list(forced))
         if n < len(forced) or (forced and automaton.is_accepting(state)):
             self.fault("forced_bytes", text + b" | " + forced)
-        elif len({token[0] for i in self.allowed(after, text) if (token := self.text_of[i])}) == 1:
-            if not automaton.is_accepting(after):
-                self.fault("forced_bytes could be longer", text + b" | " + forced)
+        elif not automaton.is_accepting(after) and len({self.text_of[i][0] for i in self.allowed(after, text)}) == 1:
+            self.fault("forced_bytes could be longer", text + b" | " + forced)
         left = automaton.min_tokens_to_accept(state)
         if (left == 0) != automaton.is_accepting(state) or (rest is not None and left > len(rest)):
             self.fault("min_tokens_to_accept", f"{left} after {text!r}")

@@ -31,7 +31,17 @@ from lark.lexer import ContextualLexer
 
 from tests.grammar_strategies import LALR, Case, Indentation
 
-__all__ = ["CfgOracle", "LarkOracle", "TextMaker", "indenter", "load", "loads", "oracle_of", "texts_over"]
+__all__ = [
+    "CfgOracle",
+    "DynamicModel",
+    "LarkOracle",
+    "TextMaker",
+    "indenter",
+    "load",
+    "loads",
+    "oracle_of",
+    "texts_over",
+]
 
 try:  # lark falls back on it for patterns that `re` cannot parse
     from regex import error as _RegexError
@@ -120,7 +130,7 @@ class LarkOracle:
         """Lark compiles the union of a lexer's terminals when it is first used; it may fail then."""
         lexer = self.lark.parser.lexer
         lexer = getattr(lexer, "lexer", lexer)  # behind an indenter
-        lexers = list(lexer.lexers.values()) if isinstance(lexer, ContextualLexer) else [lexer]
+        lexers: list[Any] = list(lexer.lexers.values()) if isinstance(lexer, ContextualLexer) else [lexer]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -190,6 +200,7 @@ class CfgOracle(LarkOracle):
         self.used = sorted(used)
         self._known_matches: dict[tuple[str, str, int, int], bool] = {}
         self._endings: dict[tuple[str, int], re.Pattern[str]] = {}
+        self._ignoring = False
 
     def _rows(self, terminal: str, text: str) -> list[int]:
         """For each start the ends of a match, as bits."""
@@ -211,7 +222,9 @@ class CfgOracle(LarkOracle):
     @functools.cached_property
     def _looks(self) -> dict[str, bool]:
         """Might the terminal look at what is around it?"""
-        return {name: re.search(r"\(\?<?[=!]|\\[bBAZ]|[$^]", p.pattern) is not None for name, p in self.patterns.items()}
+        return {
+            name: re.search(r"\(\?<?[=!]|\\[bBAZ]|[$^]", p.pattern) is not None for name, p in self.patterns.items()
+        }
 
     def _ending(self, terminal: str, rest: int) -> re.Pattern[str]:
         """The terminal's regex, made to end where so many characters are left."""
@@ -228,7 +241,9 @@ class CfgOracle(LarkOracle):
     def _parses(self, text: str) -> bool:
         n = len(text)
         skip = [1 << i for i in range(n + 1)]  # spans of ignored text, closed below
+        self._ignoring = True
         single = [self._rows(name, text) for name in self.ignored]
+        self._ignoring = False
         for i in range(n, -1, -1):
             for rows in single:
                 skip[i] |= _through(rows[i], skip)
@@ -250,6 +265,33 @@ class CfgOracle(LarkOracle):
                         mine[i] |= row
                         changed = True
         return bool(_through(skip[0], spans[self.case.start]) >> n & 1)
+
+
+class DynamicModel(CfgOracle):
+    """Lark's dynamic lexers in a few lines: the same spans, but terminals only where `re` finds them.
+
+    A terminal at a place ends where ``pattern.match(text, place)`` ends. With "dynamic_complete" it may also end where
+    the pattern ends when it is matched against the text of that match alone, cut short by one character or more: there
+    look-behinds, ``\\b`` and ``^`` see the beginning of a text, look-aheads and ``$`` its end. Ignored terminals have
+    but the one end with either lexer.
+    """
+
+    def _rows(self, terminal: str, text: str) -> list[int]:
+        pattern = self.patterns.get(terminal)
+        if pattern is None:  # it is only declared (lark fails where it looks for it)
+            return [0] * (len(text) + 1)
+        rows = []
+        for place in range(len(text) + 1):
+            ends = set()
+            match = pattern.match(text, place)
+            if match is not None:
+                ends.add(match.end())
+                if self.case.lexer == "dynamic_complete" and not self._ignoring:
+                    whole = match.group()
+                    cut = [pattern.match(whole[:k]) for k in range(1, len(whole))]
+                    ends |= {place + shorter.end() for shorter in cut if shorter is not None}
+            rows.append(sum(1 << end for end in ends if end > place))
+        return rows
 
 
 def _through(row: int, rows: list[int]) -> int:

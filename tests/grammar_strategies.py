@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.grammar_patterns import PatternMaker
+
 __all__ = ["LALR", "LEXERS", "Case", "GrammarMaker", "Indentation", "case_of"]
 
 LEXERS = ("contextual", "basic", "basic_earley", "dynamic", "dynamic_complete", "scannerless")
-"""Ways to read a text: Lark's lexers with the parser that they go with; "basic_earley" is "basic" with the other one."""
+"""Ways to read a text: Lark's lexers, each with the parser that goes with it; "basic_earley" is "basic" with Earley."""
 LALR = ("contextual", "basic")
 
 ALPHABETS = {
@@ -93,137 +95,6 @@ def quoted(text: str) -> str:
     """A Lark string literal."""
     escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
     return '"' + "".join(escapes.get(c, c) for c in text) + '"'
-
-
-# -- regexes -----------------------------------------------------------------------------------------------------------
-
-
-class PatternMaker:
-    """Random Python regexes over `letters`, short, and often such that order and greed matter."""
-
-    def __init__(self, rng: random.Random, letters: str) -> None:
-        self.rng, self.letters = rng, letters
-        self.looks = rng.random() < 0.3
-        self.groups = 0
-        self.features: set[str] = set()
-
-    def maybe(self, chance: float) -> bool:
-        return self.rng.random() < chance
-
-    def letter(self) -> str:
-        c = self.rng.choice(self.letters)
-        if self.maybe(0.03):
-            return f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
-        return {"\n": "\\n", "/": "\\/"}.get(c) or re.escape(c).replace("\\ ", " ").replace("\\-", "-")
-
-    def of_class(self) -> str:
-        inside = "".join(dict.fromkeys(self.rng.choices(self.letters, k=self.rng.randint(1, 2))))
-        escaped = "".join({"\n": "\\n", "/": "\\/"}.get(c) or ("\\" + c if c in '\\]^-"' else c) for c in inside)
-        if self.maybe(0.2):
-            self.features.add("negated class")
-            return f"[^{escaped}]"
-        return f"[{escaped}]"
-
-    def atom(self) -> str:
-        pick = self.rng.random()
-        if pick < 0.72:
-            return self.letter()
-        if pick < 0.9:
-            return self.of_class()
-        if pick < 0.95:
-            return "."
-        return self.rng.choice([r"\w", r"\W", r"\s", r"\S", r"\d", r"\D"])
-
-    def zero_width(self) -> str:
-        rng = self.rng
-        self.features.add("look-around")
-        pick = rng.random()
-        if pick < 0.25:
-            return f"(?={self.of_look()})"
-        if pick < 0.5:
-            return f"(?!{self.of_look()})"
-        if pick < 0.6:
-            return f"(?<={self.of_width()})"
-        if pick < 0.72:
-            return f"(?<!{self.of_width()})"
-        if pick < 0.86:
-            return rng.choice([r"\b", r"\b", r"\B"])
-        return rng.choice(["^", "$", "$", r"\A", r"\Z", "(?m:^)", "(?m:$)"])
-
-    def of_look(self) -> str:
-        looks, self.looks = self.looks, self.maybe(0.3)
-        text = self.pattern(2) if self.maybe(0.7) else self.letter() + self.rng.choice(["", "$", "+", ".", r"\b"])
-        self.looks = looks
-        return text
-
-    def of_width(self) -> str:
-        """What a look-behind may hold: one width."""
-        one = self.rng.choice([self.letter, self.of_class, lambda: self.letter() + self.letter(), lambda: "^"])()
-        return f"{self.letter()}|{self.letter()}" if self.maybe(0.15) else one
-
-    def group(self, inside: str) -> str:
-        pick = self.rng.random()
-        if pick < 0.86:
-            return f"(?:{inside})"
-        if pick < 0.95:
-            self.features.add("capturing group")
-            return f"({inside})"
-        if pick < 0.97:
-            self.groups += 1
-            return f"(?P<g{self.groups}>{inside})"
-        if pick < 0.985:
-            self.features.add("inline flags")
-            return f"({self.rng.choice(['?i:', '?s:', '?m:', '?-i:', '?a:'])}{inside})"
-        self.features.add("atomic group")
-        return f"(?>{inside})"
-
-    def count(self) -> str:
-        self.features.add("quantifier")
-        greedy = self.rng.choice(["*", "+", "+", "?", "{2}", "{1,2}", "{0,2}", "{2,}", "{,2}"])
-        if self.maybe(0.25):
-            self.features.add("lazy quantifier")
-            return greedy + "?"
-        if self.maybe(0.02):
-            self.features.add("possessive quantifier")
-            return greedy + "+"
-        return greedy
-
-    def pattern(self, depth: int = 0) -> str:
-        """Any pattern (the empty text may match)."""
-        if self.looks and self.maybe(0.2):
-            left, right = self.zero_width(), self.pattern(depth + 1)
-            return left + right if self.maybe(0.5) else right + left
-        pick = self.rng.random()
-        if depth > 2 or pick < 0.3:
-            return self.atom()
-        if pick < 0.52:
-            return self.pattern(depth + 1) + self.pattern(depth + 1)
-        if pick < 0.58:
-            return self.pattern(depth + 1) + self.atom() + self.atom()
-        if pick < 0.74:
-            branches = [self.pattern(depth + 1) for _ in range(self.rng.choice([2, 2, 2, 3]))]
-            if self.maybe(0.08):
-                branches[self.rng.randrange(len(branches))] = ""
-            return self.group("|".join(branches))
-        inside = self.pattern(depth + 1) if self.maybe(0.4) else self.atom()
-        plain = len(inside) == 1 or (inside[0] == "[" and inside.count("]") == 1 and inside[-1] == "]")
-        return (inside if plain else self.group(inside)) + self.count()
-
-    def terminal(self) -> str:
-        """A pattern that needs a character, nearly always."""
-        text = self.pattern()
-        for _ in range(6):
-            try:
-                if re.compile(text).match("") is None:
-                    break
-            except re.error:
-                pass
-            text = self.pattern()
-        else:
-            text += self.letter()
-        if self.maybe(0.12):
-            return f"{text}|{self.atom()}{self.pattern(2)}"  # a top-level alternation: order decides
-        return text
 
 
 # -- grammars ----------------------------------------------------------------------------------------------------------
@@ -388,7 +259,7 @@ class GrammarMaker:
         if pick < 0.9:
             return self.note("[..]", f"[{self.alternatives(depth + 1)}]")
         inner = self.item(depth + 1)
-        if inner[-1] in "*+?" or inner[0] in "[" or "~" in inner:
+        if inner[-1] in "*+?" or inner[0] == "[" or "~" in inner:
             inner = f"({inner})"
         if pick < 0.97:
             return inner + self.rng.choice("*+?")
@@ -439,7 +310,9 @@ class GrammarMaker:
             )
         if self.maybe(0.1):
             self.templates["many"] = 1
-            lines.append(self.rng.choice(["many{p}: p+", "many{p}: p many{p} |", "many{p}: many{p} p | p", "?many{p}: p p"]))
+            lines.append(
+                self.rng.choice(["many{p}: p+", "many{p}: p many{p} |", "many{p}: many{p} p | p", "?many{p}: p p"])
+            )
         return lines
 
     # -- whole grammars -------------------------------------------------------------------------------------------
@@ -533,7 +406,8 @@ def _keywords(maker: GrammarMaker) -> tuple[str, list[str]]:
     words = [maker.word(2) for _ in range(2)]
     some = "".join(c for c in maker.letters if c not in '\n"\\/-+. ') or "a"
     flag = rng.choice(["", "", "", "i"])
-    lines = [f"NAME{rng.choice(['', '', '.1', '.-1'])}: /[{some}]{rng.choice(['+', '+', '{1,2}', '*?[' + some + ']'])}/{flag}"]
+    count = rng.choice(["+", "+", "{1,2}", f"*?[{some}]"])
+    lines = [f"NAME{rng.choice(['', '', '.1', '.-1'])}: /[{some}]{count}/{flag}"]
     if maker.maybe(0.5):
         lines.append(f"KEY{rng.choice(['', '', '.1'])}: {quoted(words[0])}{rng.choice(['', '', 'i'])}")
     first = "KEY" if len(lines) > 1 else quoted(words[0])
@@ -571,7 +445,9 @@ TAME: list[Shape] = [
 ]
 SHAPES: list[Shape] = [
     *TAME,
-    _skeleton("ambiguous", "start start | @", "start @ start | @", "start start | @ |", "(@ | @ @)+", "a | b; a: @; b: @"),
+    _skeleton(
+        "ambiguous", "start start | @", "start @ start | @", "start start | @ |", "(@ | @ @)+", "a | b; a: @; b: @"
+    ),
     _skeleton("hidden recursion", "a start @ | @; a: @ |", "a start | @; a: |", "a; a: b a c | @; b: |; c: @ |"),
     _skeleton("cyclic", "start | @", "a; a: b | @; b: a |", "start? @?", "a; a: a a | @ |", "(start | @)* @"),
     _skeleton("palindrome", "@ start @ | @ start @ |", "a; a: @ a a | @", "@ start @ | start start |"),
@@ -581,26 +457,31 @@ SHAPES: list[Shape] = [
 
 def indented(rng: random.Random, lexer: str) -> Case:
     """A grammar with an indenter."""
-    spaces = rng.choice([" ", " ", r"\t ", r"\t"])
-    newline = rng.choice([rf"/\n[{spaces}]*/", rf"/(\n[{spaces}]*)+/", rf"/\n[{spaces}]*/+", rf"/\n+[{spaces}]*/"])
-    parens = rng.random() < 0.3
-    lines = ["%declare _INDENT _DEDENT", f"_NL: {newline}"]
-    simple = rng.choice(['"a" _NL', '"a"+ _NL', '"a" _NL+', "A _NL"])
-    if parens:
-        simple = '"a" ["(" "a"* ")"] _NL'
-    block = rng.choice(['"a" ":" _NL _INDENT stmt+ _DEDENT', '":" _NL _INDENT stmt+ _DEDENT', '":" stmt', 'stmt ":"'])
-    if "A" in simple:
-        lines.append(rng.choice(["A: /a+/", 'A: "a"', "A: /a/"]))
-    lines.append(f"stmt: {simple} | {block}")
-    lines.append(
-        rng.choice(["start: _NL? stmt+", "start: (_NL | stmt)*", "start: stmt+", "start: stmt [_INDENT stmt _DEDENT]"])
-    )
-    if rng.random() < 0.4:
-        lines.append(rng.choice(['%ignore " "', r"%ignore /[ \t]+/", r"%ignore /\\\n/"]))
-    letters = "a\n" + ("\t" if spaces == r"\t" else " ") + ("()" if parens else ":")
-    sides = (("LPAR",), ("RPAR",)) if parens else ((), ())
-    indentation = Indentation("_NL", "_INDENT", "_DEDENT", *sides, tab=rng.choice([1, 2, 8]))
-    return Case("\n".join(lines) + "\n", letters, lexer, "start", 0, indentation, frozenset({"indentation"}))
+    space = rng.choice([" ", " ", " ", "\t"])
+    white = {" ": rng.choice([" ", " ", r"\t "]), "\t": r"\t"}[space]
+    newline = rng.choice([rf"/\n[{white}]*/", rf"/(\n[{white}]*)+/", rf"/\n[{white}]*/+", rf"/\n+[{white}]*/"])
+    opening = rng.choice(["", "", ":", "()"])
+    simple = rng.choice(['"a" _NL', '"a"+ _NL', '"a" _NL+', "A _NL", "A? _NL"])
+    block = rng.choice(["_NL _INDENT stmt+ _DEDENT", "_NL+ _INDENT stmt _DEDENT", "_NL _INDENT (stmt | _NL)+ _DEDENT"])
+    if opening == "()":
+        simple = rng.choice(['"a" ["(" "a"* ")"] _NL', '"a" "(" ("a" | "(" ")")* ")" _NL', '("a" | "(" | ")")+ _NL'])
+    blocks = [f'"a" {quoted(opening) if opening == ":" else ""} {block}']
+    if rng.random() < 0.2:
+        blocks.append(rng.choice(["stmt _INDENT stmt _DEDENT", '"a" "a" _NL', "_INDENT _DEDENT"]))
+    start = rng.choice(["_NL? stmt+", "(_NL | stmt)*", "stmt+", "stmt [_INDENT stmt _DEDENT]", "stmt* _NL?"])
+    lines = [
+        "%declare _INDENT _DEDENT",
+        f"_NL: {newline}",
+        rng.choice(["A: /a+/", 'A: "a"', "A: /a(?!a)|a/"]) if "A" in simple else "",
+        f"stmt: {' | '.join([simple, *blocks])}",
+        f"start: {start}",
+    ]
+    if rng.random() < 0.3:
+        lines.append(rng.choice(['%ignore " "', r"%ignore /[ \t]+/", r"%ignore /a\n/", r"%ignore /\n(?=\n)/"]))
+    left, right = (("LPAR",), ("RPAR",)) if opening == "()" else ((), ())
+    indentation = Indentation("_NL", "_INDENT", "_DEDENT", left, right, rng.choice([1, 2, 8]))
+    text = "\n".join(line for line in lines if line) + "\n"
+    return Case(text, "a\n" + space + opening, lexer, "start", 0, indentation, frozenset({"indentation"}))
 
 
 def case_of(seed: int, index: int, lexer: str = "all", loads: Callable[[Case], bool] | None = None) -> Case:
