@@ -24,7 +24,7 @@ from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, World
 __all__ = ["Liveness"]
 
 _ACCEPT: Final = -1
-_MOST_SUMMARIES: Final = 3_000_000
+_MOST_SUMMARIES: Final = 250_000  # about 2 KB each
 # what a control waits for: a lexeme, one behind a newline, one behind a DEDENT, the end, a terminal
 _LEXEME, _BEHIND_NEWLINE, _BEHIND_DEDENT, _END, _TERMINAL = range(5)
 

@@ -15,7 +15,7 @@ from outlines_core.grammar.rows import ACCEPT, Item, Rows
 __all__ = ["RowLiveness"]
 
 B = TypeVar("B")
-_MOST_STEPS = 3_000_000
+_MOST_STEPS = 500_000
 
 
 class RowLiveness(Generic[B]):
