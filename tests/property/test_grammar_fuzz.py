@@ -123,13 +123,6 @@ def test_what_the_shorter_ends_of_dynamic_complete_see() -> None:
         assert verdicts == [False, True], grammar
 
 
-def test_lark_may_hang() -> None:
-    oracle = LarkOracle(Case('start: a\na: b | "x"\nb.2: a', "x", "contextual"))
-    assert oracle.parses("x") is None
-    assert oracle.parses("xx") is False
-    assert list(oracle.odd_texts.values()) == ["x"]
-
-
 # -- faults that the harness must find ---------------------------------------------------------------------------------
 
 
