@@ -51,8 +51,8 @@ class StackedRecogniser:
         self.lr = tables_of(machine)
         tables, indentation = machine.grammar.tables, machine.indentation
         assert tables is not None
-        self.stacks = np.zeros((4096, 3), dtype=np.int32)
-        self.indents = np.zeros((2048, 3), dtype=np.int32)
+        self.stacks = np.zeros((8192, 3), dtype=np.int32)
+        self.indents = np.zeros((8192, 3), dtype=np.int32)
         self._stack_numbers: dict[tuple[int, int], int] = {}
         self._indent_numbers: dict[tuple[int, int, int], int] = {}
         self.meta = np.zeros(kernel.META_SIZE, dtype=np.int64)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from outlines_core.errors import LimitExceededError
 from outlines_core.grammar.loading import END, Rule, Tables
 
 __all__ = ["EMPTY", "Stacks"]
 
 EMPTY: Final = -1
+_MOST_REDUCTIONS: Final = 100_000  # on one terminal
 
 
 class Stacks:
@@ -47,19 +49,24 @@ class Stacks:
 
     def _advance(self, stack: int, terminal: int) -> int | None:
         actions, gotos, items = self.tables.actions, self.tables.gotos, self.items
-        while True:
+        for _ in range(_MOST_REDUCTIONS):
             action = actions[items[stack][0]].get(terminal)
             if action is None:
                 return None
             if action >= 0:
                 return self.push(stack, action)
             rule = self.rules[-1 - action]
-            for _ in rule.symbols:
+            for _symbol in rule.symbols:
                 stack = items[stack][1]
             state = gotos[items[stack][0]][rule.origin]
             stack = self.push(stack, state)
             if terminal == END and state == self.tables.end:
                 return stack
+        raise LimitExceededError(
+            "the parser reduces without end: a rule derives itself, and priorities prefer that",
+            given=_MOST_REDUCTIONS,
+            limit=_MOST_REDUCTIONS,
+        )
 
     def lexer(self, stack: int) -> int:
         """The lexer that reads what comes next."""

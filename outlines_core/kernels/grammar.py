@@ -42,7 +42,8 @@ OPENS, CLOSES, NEWLINE_TOKEN = 1, 2, 3
     M_STAMP, M_END, M_INDENTED, M_OPEN, M_CLOSE, M_TAB, M_SKIP,
 ) = range(20)  # fmt: skip
 META_SIZE: Final = 24
-SPARE: Final = 512  # rows of `stacks` and `indents` that must be free when a world is looked at
+SPARE: Final = 2048  # rows of `stacks` and `indents` that must be free when a world is looked at
+MOST_PUSHED: Final = 100  # on one terminal; 16 of them are looked at for one byte
 RELATIVE: Final = 1 << 20
 BIG: Final = 2000  # nodes: what lies below so many is worth remembering
 
@@ -68,7 +69,7 @@ def _behind_units(lr, state, under, t):  # type: ignore[no-untyped-def]
     cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48))
     if units[cell, 0] == key:
         return units[cell, 1]
-    while True:
+    for _ in range(1000):  # where a rule derives itself there may be no end of them
         action = np.int64(actions[state, t])
         if action >= 0 or rules[-1 - action, 1] != 1:
             break
@@ -84,9 +85,10 @@ def _shift(lr, stacks, meta, p, t):  # type: ignore[no-untyped-def]
     actions, gotos, rules = lr[0], lr[1], lr[2]
     state, below, real = np.int64(stacks[p, 0]), np.int64(stacks[p, 1]), True
     ends = t == actions.shape[1] - 1
-    while True:
+    top = meta[M_STACKS]
+    for _ in range(1 << 20):
         action = np.int64(actions[state, t])
-        if action == 0:
+        if action == 0 or meta[M_STACKS] - top > MOST_PUSHED:
             return np.int64(0)
         if action > 0:
             if not real:
@@ -111,6 +113,7 @@ def _shift(lr, stacks, meta, p, t):  # type: ignore[no-untyped-def]
                 return np.int64(1)
         else:
             state = _behind_units(lr, state, under, t)
+    return np.int64(0)
 
 
 @njit(cache=True, nogil=True)

@@ -220,6 +220,15 @@ def test_a_grammar_without_texts_is_refused(vocabulary: oc.Vocabulary) -> None:
             oc.compile_grammar(grammar, vocabulary, **options)
 
 
+def test_rules_that_derive_themselves_do_not_hang(vocabulary: oc.Vocabulary) -> None:
+    for ignored in ("", '\n%ignore " "'):
+        try:  # priorities prefer the rule without end; lark hangs
+            accepted = accepts(oc.compile_grammar('start: a\na: b | "x"\nb.2: a' + ignored, vocabulary), "x")
+        except oc.LimitExceededError:
+            accepted = False
+        assert not accepted
+
+
 def test_errors_are_larks_with_their_place(vocabulary: oc.Vocabulary) -> None:
     with pytest.raises(oc.ConstraintSyntaxError, match="line 2, column 6") as caught:
         oc.compile_grammar('start: "a"\nrule |', vocabulary)
