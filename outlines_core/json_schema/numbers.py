@@ -324,7 +324,7 @@ class NumberRecognizer:
     Attributes:
         start: the state before the first byte; 0 if no number is good.
         is_plain: is the number under no bounds, or none but that of being integral?
-        name: the tests and cubes as text.
+        name: the tests and cubes as text, if it is plain.
 
     Raises:
         LimitExceededError: a bound or divisor that cannot be written within the limits; more than 24 divisors.
@@ -347,7 +347,7 @@ class NumberRecognizer:
     ) -> None:
         self.limits = limits
         self.is_plain = tests in ((), (Integer(),))
-        self.name = repr((tests, cubes))
+        self.name = repr((tests, cubes)) if self.is_plain else ""
         self._line = line = _Line(tests, cubes, limits, _extent)
         self._kernels = _interpreted() if line.is_big else _KERNELS
         self._fill_row = self._kernels["fill_row"]
