@@ -27,7 +27,10 @@ from tests.grammar_strategies import Case, Indentation
 from tests.json_texts import json_vocabulary, tokens_of
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "data" / "cases"
-pytestmark = pytest.mark.skipif(not CASES.exists(), reason="the shared case files are not here")
+pytestmark = [
+    pytest.mark.skipif(not CASES.exists(), reason="the shared case files are not here"),
+    pytest.mark.slow,  # some of the grammars take minutes
+]
 VANILLA = ("contextual", "basic", "dynamic", "dynamic_complete")
 
 EXPLAINED = {
