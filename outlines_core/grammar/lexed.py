@@ -73,7 +73,7 @@ class _RowsLive:
         known = self._ends.get(boundary)
         if known is None:
             known = self._ends[boundary] = {}
-            for terminal, behind in self._machine.endings(self._machine.start(0, boundary)):
+            for terminal, behind in self._machine.endings(0, self._machine.start(0, boundary)):
                 known.setdefault(terminal, []).append(behind)
         return known
 
@@ -92,5 +92,5 @@ class _RowsLive:
             rows.row_live(world.stack, behind)
             if terminal == IGNORED
             else rows.terminal_live(world.stack, terminal, behind)
-            for terminal, behind in self._machine.endings(world.lexeme)
+            for terminal, behind in self._machine.endings(0, world.lexeme)
         )

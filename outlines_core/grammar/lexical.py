@@ -6,15 +6,15 @@ class, are made as they are visited. `kernels.grammar` says what the arrays mean
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError
+from outlines_core.grammar.ordered import NOTHING
 from outlines_core.grammar.separation import Separation
-from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, Lexeme
+from outlines_core.grammar.worlds import IGNORED, VARIANT, Boundary, LexedMachine, Lexeme
 from outlines_core.kernels import grammar as kernel
 from outlines_core.limits import Limits
 
@@ -30,6 +30,8 @@ class Lexical:
 
     Attributes:
         rows, pool, starts: as the kernel has them; replaced when they grow.
+        first: the row before any text.
+        tab: how far a tab goes; None without an indenter.
     """
 
     def __init__(self, machine: LexedMachine, separation: Separation, limits: Limits) -> None:
@@ -45,10 +47,15 @@ class Lexical:
         self._events: dict[tuple[int, ...], int] = {}
         self._begins: dict[int, NDArray[np.bool_]] = {}
         self._firsts: dict[int, NDArray[np.bool_]] = {}
-        self._parts: dict[int, tuple[int, list[tuple[int, int]]]] = {}
         classes = np.array(machine.dfa.class_of)
         self._bytes = [np.flatnonzero(classes == k) for k in range(machine.dfa.n_classes)]
+        self._class_of = classes
         self.newline = separation.newline
+        self.tab = None if machine.indentation is None else machine.indentation.tab
+        tables = machine.grammar.tables
+        assert tables is not None
+        first = self.boundary_number(Boundary(machine.dfa.beginning, NOTHING))
+        self.first = self.start(tables.lexer[tables.start], first)
 
     @property
     def nbytes(self) -> int:
@@ -78,13 +85,9 @@ class Lexical:
 
     def _row(self, lexer: int, lexeme: Lexeme | None, ends: Ends) -> int:
         ignored = self.machine.grammar.ignored
-        if lexeme is not None:
-            matters = bool(lexeme.keywords) or bool(self.machine.dfa.terminals_of(lexeme.state) & ignored)
-            lexeme = lexeme._replace(lexer=lexer if matters else -1)
-            if not matters and all(terminal != IGNORED for terminal, _ in ends):
-                lexer = -1
-        elif all(terminal != IGNORED for terminal, _ in ends):
-            lexer = -1
+        may_vanish = lexeme is not None and self.machine.dfa.terminals_of(lexeme.state) & ignored
+        if not may_vanish and all(terminal != IGNORED for terminal, _ in ends):
+            lexer = -1  # behind something ignored the same lexer goes on; else it makes no difference
         key = lexer, lexeme, ends
         known = self._numbers.get(key)
         if known is None:
@@ -103,43 +106,41 @@ class Lexical:
             self.rows[known, :256] = kernel.UNKNOWN
             newline = any(terminal == self.newline for terminal, _ in ends)
             newline |= lexeme is not None and self.newline in self.machine.dfa.terminals_of(lexeme.state)
-            self.rows[known, 256:] = (kernel.UNKNOWN_WITNESS, 0, newline and self.newline >= 0, 0)
+            self.rows[known, 256:] = 0
+            self.rows[known, kernel.NEWLINE] = newline and self.newline >= 0
         return known
 
-    def ends(self, row: int) -> Ends:
-        """What the lexeme of a row may be if it ends here."""
-        return self._content[row][2]
+    def find_parts(self, row: int) -> None:
+        """Enter what the lexeme of a row is if it ends here, and if it does not."""
+        lexer, lexeme, ends = self._content[row]
+        longer = 0 if lexeme is None else self._row(lexer, lexeme, ()) if ends else row
+        values = [longer, len(ends)]
+        if row == self.first:  # nothing was read: the text may end, but no lexeme does
+            values = [row, 1, -1 - lexer, -1, 1]
+        for terminal, behind in ends:
+            last = self.machine.dfa.hold_at_end(behind.obligations)
+            values += (-1 - lexer if terminal == IGNORED else terminal, self.boundary_number(behind), last)
+        self.rows[row, kernel.PARTS] = self._add(tuple(values))
 
-    def parts(self, row: int) -> tuple[int, list[tuple[int, int]]]:
-        """The row of the lexeme as if it did not end here (0: it must), and the (terminal, boundary) if it does.
-
-        Something ignored is its negative lexer and boundary: ``-1 - lexer``.
-        """
-        known = self._parts.get(row)
+    def may_begin(self, terminal: int) -> NDArray[np.bool_]:
+        """(256,) bool: False: certainly no byte like this begins something behind a terminal, or a variant."""
+        known = self._begins.get(terminal)
         if known is None:
-            lexer, lexeme, ends = self._content[row]
-            longer = 0 if lexeme is None else self._row(lexer, lexeme, ()) if ends else row
-            pairs = [(-1 - lexer if t == IGNORED else t, self.boundary_number(b)) for t, b in ends]
-            known = self._parts[row] = longer, pairs
+            grammar = self.machine.grammar
+            lexers = self._lexers_behind(terminal)
+            if terminal == self.newline:
+                lexers = set(range(len(grammar.lexers)))
+            known = self._begins[terminal] = np.zeros(256, dtype=np.bool_)
+            for k in {k for lexer in lexers for k in grammar.lexers[lexer].order}:
+                known |= self._first_bytes(k)
         return known
 
-    def may_begin(self, row: int) -> NDArray[np.bool_]:
-        """(256,) bool: False: certainly no byte like this begins something behind the lexeme of a row."""
-        found = np.zeros(256, dtype=np.bool_)
-        for terminal, _ in self._content[row][2]:
-            if terminal == IGNORED:
-                found[:] = True
-                continue
-            known = self._begins.get(terminal)
-            if known is None:
-                lexers = self.separation.lexers_behind(terminal)
-                if terminal == self.newline:
-                    lexers = set(range(len(self.machine.grammar.lexers)))
-                known = self._begins[terminal] = np.zeros(256, dtype=np.bool_)
-                for k in {k for lexer in lexers for k in self.machine.grammar.lexers[lexer].order}:
-                    known |= self._first_bytes(k)
-            found |= known
-        return found
+    def _lexers_behind(self, terminal: int) -> set[int]:
+        """The lexers that may read what comes behind a terminal, or a variant."""
+        if terminal < VARIANT:
+            return self.separation.lexers_behind(terminal)
+        base, equal = self.machine.variants[terminal - VARIANT]
+        return {lexer for t in (base, *equal) for lexer in self.separation.lexers_behind(t)}
 
     def _first_bytes(self, terminal: int) -> NDArray[np.bool_]:
         known = self._firsts.get(terminal)
@@ -150,8 +151,27 @@ class Lexical:
             self._firsts[terminal] = known
         return known
 
-    def fill(self, row: int, byte: int) -> None:
-        """Enter what a byte, and those of its class, lead to."""
+    def fill(self, row: int) -> None:
+        """Enter what bytes lead to."""
+        lexer, lexeme, ends = self._content[row]
+        dfa = self.machine.dfa
+        states: list[int] = []
+        lexemes = [] if lexeme is None else [lexeme]
+        for terminal, behind in ends:
+            states += behind.obligations
+            if terminal == IGNORED:
+                lexemes.append(self.machine.start(lexer, behind))
+        for one in lexemes:
+            states += (one.state, *one.obligations, *(state for _, state in one.keywords))
+        *alike, nothing = dfa.alike(states)
+        targets = np.full(dfa.n_classes, kernel.DEAD, dtype=np.int32)
+        for classes in [*alike, nothing] if ends else alike:
+            if classes:
+                targets[classes] = self._target(row, dfa.byte_of[classes[0]])
+        self.rows[row, :256] = targets[self._class_of]
+
+    def _target(self, row: int, byte: int) -> int:
+        """The row, or minus the place of the event, that a byte leads to."""
         lexer, lexeme, ends = self._content[row]
         machine = self.machine
         rows: dict[int, None] = {}
@@ -174,10 +194,8 @@ class Lexical:
             else:
                 commits += (terminal, self.boundary_number(boundary))
         if not commits and len(rows) < 2:
-            target = next(iter(rows), kernel.DEAD)
-        else:
-            target = -self._event((len(rows), *rows, len(commits) // 2, *commits))
-        self.rows[row, self._bytes[machine.dfa.class_of[byte]]] = target
+            return next(iter(rows), kernel.DEAD)
+        return -self._event((len(rows), *rows, len(commits) // 2, *commits))
 
     def _event(self, event: tuple[int, ...]) -> int:
         known = self._events.get(event)
@@ -200,10 +218,10 @@ class Lexical:
     def _terminals(self, row: int) -> list[int]:
         """What the row's lexeme may be if it ends here and the parser can be satisfied then."""
         lexer, _, ends = self._content[row]
-        separation, n = self.separation, len(self.machine.grammar.terminals)
+        separation = self.separation
         found = []
         for terminal, boundary in ends:
-            behind = {lexer} if terminal == IGNORED else separation.lexers_behind(terminal)
+            behind = {lexer} if terminal == IGNORED else self._lexers_behind(terminal)
             if all(separation.is_good(k, boundary) for k in behind):
                 if terminal == IGNORED:
                     return [kernel.ANY]
@@ -212,18 +230,17 @@ class Lexical:
                 continue  # it may become longer, and is good then
             elif all(separation.is_blocked(k, boundary) for k in behind):
                 if self.machine.dfa.hold_at_end(boundary.obligations):
-                    found.append(n if terminal == IGNORED else n + 1 + terminal)
+                    found.append(kernel.AT_END if terminal == IGNORED else kernel.AT_END + 1 + terminal)
             elif terminal != IGNORED:  # what is behind something ignored belongs to the row
-                raise LimitExceededError(_TOO_ENTANGLED, given=1, limit=0)
+                found.append(kernel.ENTANGLED)
         return found
 
     def _following(self, row: int) -> list[int]:
+        """The rows that bytes lead to."""
+        if (self.rows[row, :256] == kernel.UNKNOWN).any():
+            self.fill(row)
         following: dict[int, None] = {}
-        for byte in self.machine.dfa.byte_of:
-            target = int(self.rows[row, byte])
-            if target == kernel.UNKNOWN:
-                self.fill(row, byte)
-                target = int(self.rows[row, byte])
+        for target in dict.fromkeys(self.rows[row, :256].tolist()):
             if target > 0:
                 following[target] = None
             elif target < 0:
@@ -231,73 +248,76 @@ class Lexical:
                 following.update(dict.fromkeys(self.pool[1 - target : 1 - target + n].tolist()))
         return list(following)
 
-    def find_witness(self, row: int) -> int:
-        """Enter a terminal that the row's lexeme can become: a nearest one."""
-        before: dict[int, int] = {row: 0}
-        queue = deque([row])
-        witness = kernel.NONE
-        while queue:
-            at = queue.popleft()
-            known = int(self.rows[at, kernel.WITNESS])
-            if known == kernel.NONE:
-                continue
-            if known == kernel.UNKNOWN_WITNESS:
-                known = next(iter(self._terminals(at)), kernel.UNKNOWN_WITNESS)
-            if known != kernel.UNKNOWN_WITNESS:
-                witness = known
-                while at != 0:
-                    self.rows[at, kernel.WITNESS] = known
-                    at = before[at]
-                break
-            for following in self._following(at):
-                if following not in before:
-                    before[following] = at
-                    queue.append(following)
-            self._check_search(len(before))
-        self.rows[row, kernel.WITNESS] = witness
-        return witness
-
     def find_endings(self, row: int) -> None:
-        """Enter all terminals that the row's lexeme can become."""
-        seen = {row}
-        todo = [row]
-        found: dict[int, None] = {}
-        while todo:
-            at = todo.pop()
-            found.update(dict.fromkeys(self._terminals(at)))
-            if kernel.ANY in found:
-                found = {kernel.ANY: None}
-                break
-            for following in self._following(at):
-                if following not in seen:
-                    seen.add(following)
-                    todo.append(following)
-            self._check_search(len(seen))
-        self.rows[row, kernel.ENDINGS] = self._add((len(found), *found))
+        """Enter all terminals that the row's lexeme can become.
 
-    @staticmethod
-    def _check_search(n: int) -> None:
-        if n > _MOST_SEARCHED:
-            raise LimitExceededError("the grammar's terminals have too many states", given=n, limit=_MOST_SEARCHED)
+        By strongly connected components (R. Tarjan, *Depth-first search and linear graph algorithms*, 1972).
+        """
+        number: dict[int, int] = {}
+        low: dict[int, int] = {}
+        waiting: list[int] = []
+        found: dict[int, dict[int, None]] = {}
+        calls: list[tuple[int, list[int]]] = []
+
+        def enter(at: int) -> None:
+            number[at] = low[at] = len(number)
+            waiting.append(at)
+            found[at] = dict.fromkeys(self._terminals(at))
+            calls.append((at, self._following(at)))
+
+        enter(row)
+        while calls:
+            at, following = calls[-1]
+            if following:
+                target = following.pop()
+                known = int(self.rows[target, kernel.ENDINGS])
+                if known:
+                    found[at].update(dict.fromkeys(self.pool[known + 1 : known + 1 + self.pool[known]].tolist()))
+                elif target in number:
+                    low[at] = min(low[at], number[target])
+                elif len(number) > _MOST_SEARCHED:
+                    found[at][kernel.ENTANGLED] = None
+                else:
+                    enter(target)
+                continue
+            calls.pop()
+            if low[at] == number[at]:
+                members = waiting[waiting.index(at) :]
+                del waiting[-len(members) :]
+                endings = self._endings({t for member in members for t in found.pop(member)})
+                self.rows[members, kernel.ENDINGS] = endings
+                found[at] = dict.fromkeys(self.pool[endings + 1 : endings + 1 + self.pool[endings]].tolist())
+            if calls:
+                above = calls[-1][0]
+                low[above] = min(low[above], low[at])
+                found[above].update(found.get(at, ()))
+
+    def _endings(self, terminals: set[int]) -> int:
+        if kernel.ANY in terminals:
+            terminals = {kernel.ANY}
+        return self._event((len(terminals), *sorted(terminals, key=lambda t: (t == kernel.ENTANGLED, t))))
 
     def fill_hole(self, status: int, a: int, b: int) -> None:
         """Fill what the kernel has asked for."""
         if status == kernel.HOLE_ROW:
-            self.fill(a, b)
+            self.fill(a)
         elif status == kernel.HOLE_START:
             self.start(a, b)
-        elif status == kernel.HOLE_WITNESS:
-            self.find_witness(a)
+        elif status == kernel.IS_ENTANGLED:
+            raise LimitExceededError(_TOO_ENTANGLED, given=1, limit=0)
+        elif status == kernel.HOLE_PARTS:
+            self.find_parts(a)
         else:
             self.find_endings(a)
 
 
-def tables_of(machine: LexedMachine) -> tuple[NDArray[Any], ...]:
+def tables_of(machine: LexedMachine) -> NDArray[np.int32]:
     """The LALR automaton as the kernel has it."""
     grammar, indentation = machine.grammar, machine.indentation
     tables = grammar.tables
     assert tables is not None
-    n_states, n_terminals = len(tables.actions), len(grammar.terminals)
+    n_states, n_terminals, n_lexers = len(tables.actions), len(grammar.terminals), len(grammar.lexers)
+    n_variants = len(machine.variants)
     actions = np.zeros((n_states, n_terminals + 1), dtype=np.int32)
     gotos = np.full((n_states, len(grammar.nonterminals)), -1, dtype=np.int32)
     for state, row in enumerate(tables.actions):
@@ -311,5 +331,9 @@ def tables_of(machine: LexedMachine) -> tuple[NDArray[Any], ...]:
         kinds[sorted(indentation.opening)] = kernel.OPENS
         kinds[sorted(indentation.closing)] = kernel.CLOSES
         kinds[indentation.newline] = kernel.NEWLINE_TOKEN
-    units = np.zeros((1 << 16, 2), dtype=np.int64)
-    return actions, gotos, rules, np.array(tables.lexer, dtype=np.int32), kinds, units
+    resolve = [[machine.resolve(lexer, VARIANT + k) for k in range(n_variants)] for lexer in range(n_lexers)]
+    parts = [actions, gotos, rules, np.array(tables.lexer), kinds, np.array(resolve)]
+    header = np.zeros(kernel.L_SIZE, dtype=np.int32)
+    header[:5] = n_states, n_terminals + 1, len(grammar.nonterminals), n_lexers, n_variants
+    header[5:] = np.cumsum([kernel.L_SIZE, *(part.size for part in parts[:-1])])
+    return np.concatenate([header, *(part.ravel() for part in parts)]).astype(np.int32)

@@ -72,7 +72,7 @@ class Liveness:
             return self._stack_live(world.stack, _Control(_LEXEME, world.boundary))
         if self.machine.indentation is not None:
             return self._is_live_in_column(world)
-        for terminal, boundary in self.machine.endings(world.lexeme):
+        for terminal, boundary in self.machine.endings(self.stacks.lexer(world.stack), world.lexeme):
             control = _Control(_LEXEME, boundary) if terminal == IGNORED else _Control(_TERMINAL, boundary, terminal)
             if self._stack_live(world.stack, control):
                 return True
@@ -81,7 +81,7 @@ class Liveness:
     def _is_live_in_column(self, world: World) -> bool:
         """The same where the column counts: all of a lexeme's endings, columns past the open block being alike."""
         machine = self.machine
-        indentation = machine.indentation
+        indentation, lexer = machine.indentation, self.stacks.lexer(world.stack)
         assert indentation is not None
         far = world.indents.columns[-1] + 1
         first = (world.lexeme, min(world.column, far))
@@ -95,7 +95,7 @@ class Liveness:
                     continue
                 after = min(indentation.column(column, byte), far)
                 for terminal, boundary in ends:
-                    following = machine.after(world, terminal, after)
+                    following = machine.after(world, machine.resolve(lexer, terminal), after)
                     if following is not None and self._stack_live(following[0], _Control(_LEXEME, boundary)):
                         return True
                 for one in longer:
@@ -178,7 +178,8 @@ class Liveness:
             if control.kind == _BEHIND_NEWLINE:
                 options.append(_Control(_TERMINAL, boundary, indentation.indent))
             return options
-        for terminal, behind in machine.endings(machine.start(self.tables.lexer[state], boundary)):
+        lexer = self.tables.lexer[state]
+        for terminal, behind in machine.endings(lexer, machine.start(lexer, boundary)):
             if terminal == IGNORED:
                 options.append(_Control(_LEXEME, behind))
             elif indentation is not None and terminal == indentation.newline:

@@ -28,6 +28,7 @@ TEXT_ENDS: Final = 1
 Obligations = frozenset[int]
 NOTHING: Final[Obligations] = frozenset()
 _MOST_ALTERNATIVES: Final = 64
+_FIRST_LEAD: Final = 0xC2
 
 
 class Match(NamedTuple):
@@ -92,6 +93,8 @@ class OrderedDfa:
         self._rows: list[dict[int, tuple[int, tuple[Match, ...]]]] = [{}, {}]
         self._starts: dict[tuple[tuple[int, ...], int], int] = {}
         self._terminals_of: dict[int, frozenset[int]] = {}
+        self._alike: dict[frozenset[int], list[list[int]]] = {}
+        self._sure: dict[tuple[int, int, int, int], bool] = {}
         self._past_numbers: dict[_Past, int] = {}
         self._pasts: list[_Past] = []
         self._past_rows: list[dict[int, int]] = []
@@ -227,6 +230,33 @@ class OrderedDfa:
             seeds += [(self._b[node], held) if following == 1 else (node, following, held) for held in ways]
         return self._made(self._closure(seeds, after), after)
 
+    def alike(self, states: Iterable[int]) -> list[list[int]]:
+        """The classes of bytes, those together that these states do not tell apart; last those that they do not read.
+
+        Classes differ because some terminal somewhere tells them apart; a state reads at a few places only.
+        """
+        todo = {abs(x) for x in states if abs(x) > TEXT_ENDS}
+        seen = set(todo)
+        places: set[int] = set()
+        while todo:
+            past, threads = self._content[todo.pop()]
+            for _, place, held in threads:
+                places.add(place)
+                more = {abs(x) for x in held if abs(x) > TEXT_ENDS} - seen
+                seen |= more
+                todo |= more
+            places.update(place for items in self._pasts[past].items for _, place in items)
+        key = frozenset(places)
+        known = self._alike.get(key)
+        if known is None:
+            found: dict[tuple[int, ...], list[int]] = {}
+            rows = [self._dag[place] for place in sorted(places)]
+            for klass in range(self.n_classes):
+                found.setdefault(tuple(row[klass] for row in rows), []).append(klass)
+            nothing = found.pop((0,) * len(places), [])
+            known = self._alike[key] = [*found.values(), nothing]
+        return known
+
     def terminals_of(self, state: int) -> frozenset[int]:
         """The terminals that threads of a state belong to."""
         known = self._terminals_of.get(state)
@@ -358,14 +388,46 @@ class OrderedDfa:
         for x in sorted(obligations):
             state, found = self.step(abs(x), byte)
             mine = self._outcomes(state, found, must=x > 0)
+            if x < 0 and state and byte >= _FIRST_LEAD and self._surely_matches(state, *_behind_lead(byte)):
+                mine = []
             ways = [way | more for way in ways for more in mine if is_consistent(way | more)]
             if not ways:
                 return []
         return list(dict.fromkeys(ways))
 
+    def _surely_matches(self, state: int, first: int, last: int, more: int) -> bool:
+        """Does a state within a character match whatever the rest of that character is?
+
+        What must never match has failed then: no text ends within a character.
+
+        Args:
+            first, last: the range of the next byte.
+            more: how many bytes of the character come behind that.
+        """
+        key = state, first, last, more
+        known = self._sure.get(key)
+        if known is None:
+            known = True
+            for byte in {self.class_of[b]: b for b in range(first, last + 1)}.values():
+                following, found = self.step(state, byte)
+                if any(not match.obligations for match in found):
+                    continue
+                if not (following and more and self._surely_matches(following, 0x80, 0xBF, more - 1)):
+                    known = False
+                    break
+            self._sure[key] = known
+        return known
+
     def hold_at_end(self, obligations: Obligations) -> bool:
         """Do they hold if the text ends here?"""
         return all((abs(x) == TEXT_ENDS) == (x > 0) for x in obligations)
+
+
+def _behind_lead(byte: int) -> tuple[int, int, int]:
+    """The range of the byte behind the first one of a character, and how many come behind that (RFC 3629)."""
+    first = {0xE0: 0xA0, 0xF0: 0x90}.get(byte, 0x80)
+    last = {0xED: 0x9F, 0xF4: 0x8F}.get(byte, 0xBF)
+    return first, last, (byte >= 0xE0) + (byte >= 0xF0)
 
 
 def is_consistent(obligations: Obligations) -> bool:

@@ -109,7 +109,7 @@ class Separation:
                 following += longer
                 found += ends
             lexemes = following
-        return found
+        return [(self.machine.resolve(lexer, terminal), behind) for terminal, behind in found]
 
     def _try(self, separator: bytes) -> bool:
         """Is this text a separator?"""

@@ -21,12 +21,14 @@ from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, is_c
 from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
 
-__all__ = ["IGNORED", "Boundary", "Keywords", "LexedMachine", "Lexeme", "World"]
+__all__ = ["IGNORED", "VARIANT", "Boundary", "Keywords", "LexedMachine", "Lexeme", "World"]
 
 IGNORED: Final = -2
 """Stands for an ignored terminal where terminals are numbered."""
 Keywords = tuple[tuple[int, int], ...]
 """(terminal, its state): texts that what is read may be equal to."""
+VARIANT: Final = 1 << 16
+"""From here on: a terminal that is equal to some keywords; the lexer says which of them it becomes."""
 NO_COLUMN: Final = -1
 
 
@@ -41,13 +43,11 @@ class Lexeme(NamedTuple):
     """A lexeme that is being read.
 
     Attributes:
-        lexer: the lexer that reads it.
         state: of the ordered DFA; 0: it cannot be longer.
         obligations: what must hold from here on.
-        keywords: the texts that it may be retyped to.
+        keywords: the texts that it may be retyped to by one lexer or another.
     """
 
-    lexer: int
     state: int
     obligations: Obligations
     keywords: Keywords
@@ -77,10 +77,16 @@ class LexedMachine:
         self, grammar: Grammar, dfa: OrderedDfa, stacks: Stacks | Rows, indentation: Indentation | None = None
     ) -> None:
         self.grammar, self.dfa, self.stacks, self.indentation = grammar, dfa, stacks, indentation
-        self._retyping = [sorted({k for texts in lexer.retyped.values() for k in texts}) for lexer in grammar.lexers]
+        self._retyped: dict[int, set[int]] = {}
+        for lexer in grammar.lexers:
+            for base, texts in lexer.retyped.items():
+                self._retyped.setdefault(base, set()).update(texts)
+        self.variants: list[tuple[int, frozenset[int]]] = []
+        self._variant_numbers: dict[tuple[int, frozenset[int]], int] = {}
         self._starts: dict[tuple[int, Boundary], Lexeme] = {}
+        self._keyword_steps: dict[tuple[Keywords, int], tuple[Keywords, frozenset[int]]] = {}
         self._steps: dict[tuple[Lexeme, int], Any] = {}
-        self._endings: dict[Lexeme, frozenset[tuple[int, Boundary]]] = {}
+        self._endings: dict[tuple[int, Lexeme], frozenset[tuple[int, Boundary]]] = {}
         first = self.world(self.stacks.root, FLAT, Boundary(dfa.beginning, NOTHING))
         self.first = frozenset((first,))
 
@@ -101,13 +107,34 @@ class LexedMachine:
         known = self._starts.get(key)
         if known is None:
             past, obligations = boundary
-            state = self.dfa.start(self.grammar.lexers[lexer].order, past)
-            keywords = tuple((k, self.dfa.start((k,), past)) for k in self._retyping[lexer])
-            known = self._starts[key] = Lexeme(lexer, state, obligations, keywords)
+            order = self.grammar.lexers[lexer].order
+            texts = sorted({k for base in order for k in self._retyped.get(base, ())})
+            keywords = tuple((k, self.dfa.start((k,), past)) for k in texts)
+            known = self._starts[key] = Lexeme(self.dfa.start(order, past), obligations, keywords)
+        return known
+
+    def resolve(self, lexer: int, terminal: int) -> int:
+        """What a lexer makes of a terminal that may be a variant."""
+        if terminal < VARIANT:
+            return terminal
+        base, equal = self.variants[terminal - VARIANT]
+        return next((k for k in self.grammar.lexers[lexer].retyped.get(base, ()) if k in equal), base)
+
+    def _variant(self, terminal: int, equal: frozenset[int]) -> int:
+        key = terminal, equal.intersection(self._retyped.get(terminal, ())) if equal else equal
+        if not key[1]:
+            return terminal
+        known = self._variant_numbers.get(key)
+        if known is None:
+            known = self._variant_numbers[key] = VARIANT + len(self.variants)
+            self.variants.append(key)
         return known
 
     def step(self, lexeme: Lexeme, byte: int) -> tuple[tuple[Lexeme, ...], tuple[tuple[int, Boundary], ...]]:
-        """How a lexeme goes on after a byte, and what it may be if it ends there: (terminal or IGNORED, boundary)."""
+        """How a lexeme goes on after a byte, and what it may be if it ends there: (terminal or IGNORED, boundary).
+
+        The terminals may be variants.
+        """
         key = lexeme, self.dfa.class_of[byte]
         known = self._steps.get(key)
         if known is None:
@@ -117,40 +144,40 @@ class LexedMachine:
 
     def _step(self, lexeme: Lexeme, byte: int) -> tuple[tuple[Lexeme, ...], tuple[tuple[int, Boundary], ...]]:
         dfa = self.dfa
-        retyped = self.grammar.lexers[lexeme.lexer].retyped if lexeme.keywords else {}
         if not lexeme.state:
             return (), ()
         state, matches = dfa.step(lexeme.state, byte)
         if not state and not matches:
             return (), ()
-        equal = set()
-        keywords = []
-        for k, at in lexeme.keywords:
-            following, found = dfa.step(at, byte)
-            if found:
-                equal.add(k)
-            if following:
-                keywords.append((k, following))
+        keywords, equal = self._step_keywords(lexeme.keywords, byte)
         past = dfa.past_after(dfa.past_of(lexeme.state), byte)
         longer, ends = [], []
         for held in dfa.after_byte(lexeme.obligations, byte):
             if state:
-                longer.append(Lexeme(lexeme.lexer, state, held, tuple(keywords)))
+                longer.append(Lexeme(state, held, keywords))
             for match in matches:
                 both = held | match.obligations
                 if not is_consistent(both):
                     continue
-                terminal = match.terminal
-                if terminal in self.grammar.ignored:  # decided before its type may change
-                    terminal = IGNORED
-                else:
-                    terminal = next((k for k in retyped.get(terminal, ()) if k in equal), terminal)
+                is_ignored = match.terminal in self.grammar.ignored  # decided before its type may change
+                terminal = IGNORED if is_ignored else self._variant(match.terminal, equal)
                 ends.append((terminal, Boundary(past, both)))
         return tuple(longer), tuple(ends)
 
-    def endings(self, lexeme: Lexeme) -> frozenset[tuple[int, Boundary]]:
-        """The terminals (or IGNORED) that a lexeme can become, each with the boundary behind it."""
-        known = self._endings.get(lexeme)
+    def _step_keywords(self, keywords: Keywords, byte: int) -> tuple[Keywords, frozenset[int]]:
+        """The keywords that may still come after a byte, and those that end there."""
+        key = keywords, self.dfa.class_of[byte]
+        known = self._keyword_steps.get(key)
+        if known is None:
+            steps = [(k, *self.dfa.step(at, byte)) for k, at in keywords]
+            longer = tuple((k, following) for k, following, _ in steps if following)
+            known = self._keyword_steps[key] = longer, frozenset(k for k, _, found in steps if found)
+        return known
+
+    def endings(self, lexer: int, lexeme: Lexeme) -> frozenset[tuple[int, Boundary]]:
+        """The terminals (or IGNORED) that a lexeme can become for a lexer, each with the boundary behind it."""
+        key = lexer, lexeme
+        known = self._endings.get(key)
         if known is not None:
             return known
         found: set[tuple[int, Boundary]] = set()
@@ -165,7 +192,7 @@ class LexedMachine:
                     if one not in seen:
                         seen.add(one)
                         todo.append(one)
-        known = self._endings[lexeme] = frozenset(found)
+        known = self._endings[key] = frozenset((self.resolve(lexer, terminal), behind) for terminal, behind in found)
         return known
 
     # -- worlds -----------------------------------------------------------------------------------------------------
@@ -193,7 +220,7 @@ class LexedMachine:
             for lexeme in longer:
                 out.add(World(lexeme, world.stack, world.indents, column, None))
             for terminal, boundary in ends:
-                after = self.after(world, terminal, column)
+                after = self.after(world, self.resolve(self.stacks.lexer(world.stack), terminal), column)
                 if after is not None:
                     out.add(self.world(*after, boundary))
         return frozenset(out)
