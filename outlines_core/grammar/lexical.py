@@ -210,10 +210,10 @@ class Lexical:
                 found.append(terminal)
             elif terminal == self.newline:
                 continue  # it may become longer, and is good then
-            elif all(separation.is_blocked(k, boundary) for k in behind):
-                if self.machine.dfa.hold_at_end(boundary.obligations):
+            elif terminal == IGNORED or all(separation.is_blocked(k, boundary) for k in behind):
+                if self.machine.dfa.hold_at_end(boundary.obligations):  # what else is behind it belongs to the row
                     found.append(n if terminal == IGNORED else n + 1 + terminal)
-            elif terminal != IGNORED:  # what is behind something ignored belongs to the row
+            else:
                 raise LimitExceededError(_TOO_ENTANGLED, given=1, limit=0)
         return found
 

@@ -27,6 +27,8 @@ END: Final = -1
 """Stands for the end of the text where terminals are numbered."""
 LEXERS: Final = ("contextual", "basic", "dynamic", "dynamic_complete", "scannerless")
 _PARSERS: Final = {"contextual": "lalr", "basic": "lalr"}
+_LINE_TYPES: Final = ("NL_type", "INDENT_type", "DEDENT_type")
+"""Fields of an indenter that name terminals, whether some rule uses them or not."""
 
 
 class Terminal(NamedTuple):
@@ -56,6 +58,11 @@ class LexerTable(NamedTuple):
     order: tuple[int, ...]
     retyped: dict[int, tuple[int, ...]]
 
+    def readable(self, ignored: frozenset[int]) -> set[int]:
+        """The terminals that the parser may be given: what is ignored may only be what something else is retyped to."""
+        kept = [t for t in self.order if t not in ignored]
+        return {*kept, *(k for t in kept for k in self.retyped.get(t, ()))}
+
 
 class Tables(NamedTuple):
     """A LALR(1) automaton.
@@ -66,6 +73,7 @@ class Tables(NamedTuple):
         start, end: states.
         lexer: by state: number of the lexer that reads the next terminal.
         has_conflicts: was a shift preferred to a reduction, or one reduction to another?
+        is_pruned: were actions left out (`grammar.pruning`)?
     """
 
     actions: list[dict[int, int]]
@@ -74,6 +82,7 @@ class Tables(NamedTuple):
     end: int
     lexer: list[int]
     has_conflicts: bool
+    is_pruned: bool = False
 
 
 class Grammar(NamedTuple):
@@ -225,11 +234,11 @@ def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Gr
     terminals = [
         Terminal(t.name, t.pattern.to_regexp(), flags, isinstance(t.pattern, PatternStr)) for t in loaded.terminals
     ]
-    for rule in loaded.rules:
-        for symbol in rule.expansion:
-            if symbol.is_term and symbol.name not in number:
-                number[symbol.name] = len(terminals)
-                terminals.append(Terminal(symbol.name, None, 0, is_text=False))
+    declared = [symbol.name for rule in loaded.rules for symbol in rule.expansion if symbol.is_term]
+    for name in [*declared, *(getattr(postlex, field, None) for field in _LINE_TYPES)]:
+        if name is not None and name not in number:
+            number[name] = len(terminals)
+            terminals.append(Terminal(name, None, 0, is_text=False))
     nonterminals: dict[str, int] = {}
     for rule in loaded.rules:
         nonterminals.setdefault(rule.origin.name, len(nonterminals))

@@ -117,6 +117,24 @@ class OrderedDfa:
                 stack.append(self._b[node])
         return found
 
+    def may_match(self, terminal: int) -> bool:
+        """Does some text match a terminal, assertions taken to hold?"""
+        seen: set[int] = set()
+        stack = [self._entry[terminal]] if self._entry[terminal] >= 0 else []
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            kind = self._kind[node]
+            if kind == ACCEPT:
+                return True
+            if kind == SPLIT:
+                stack.extend(self._targets[self._a[node] : self._b[node]])
+            elif kind != CHAR or any(self._dag[self._a[node]]):
+                stack.append(self._b[node])
+        return False
+
     def reads(self, byte: int) -> bool:
         """Does some terminal contain the byte?"""
         klass = self.class_of[byte]

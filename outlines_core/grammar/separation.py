@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from outlines_core.grammar.indentation import Indentation
-from outlines_core.grammar.loading import Grammar
+from outlines_core.grammar.nesting import is_regular
 from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, Lexeme
 
 __all__ = ["Separation"]
@@ -36,6 +35,7 @@ class Separation:
         self.machine, self.grammar = machine, machine.grammar
         indentation = machine.indentation
         self.newline = indentation.newline if indentation is not None else -1
+        self._line_bytes = (*machine.dfa.byte_of, 0x0A, 0x20, 0x09)
         self._samples: dict[int, list[bytes]] = {}
         self._good: dict[tuple[int, Boundary], bool] = {}
         self._behind: dict[int, set[int]] = self._lexers_behind()
@@ -43,7 +43,7 @@ class Separation:
         self._free: set[Boundary] = set()
         regular = indentation is None or is_regular(self.grammar, indentation)
         texts = [text for k in sorted(self.grammar.ignored) for text in self.samples(k)]
-        self.lets_through = regular and any(map(self._try, texts))
+        self.lets_through = regular and any(self._try(text) and self._lines_are_free() for text in texts)
 
     def _lexers_behind(self) -> dict[int, set[int]]:
         """By terminal: the lexers that read what comes behind it."""
@@ -136,8 +136,8 @@ class Separation:
             if len(self._free) > _MOST_BOUNDARIES:
                 return False
             boundary = todo.pop()
-            for lexer, table in enumerate(self.grammar.lexers):
-                for terminal in self._expected(table.order, table.retyped):
+            for lexer in range(len(self.grammar.lexers)):
+                for terminal in self._expected(lexer):
                     behind = self._readable(lexer, boundary, terminal)
                     if behind is None:
                         return False
@@ -147,10 +147,9 @@ class Separation:
                         return False
         return True
 
-    def _expected(self, order: tuple[int, ...], retyped: dict[int, tuple[int, ...]]) -> list[int]:
+    def _expected(self, lexer: int) -> list[int]:
         """The terminals of a lexer that the parser asks for."""
-        every = dict.fromkeys((*order, *(k for texts in retyped.values() for k in texts)))
-        return [t for t in every if t not in self.grammar.ignored and t in self._behind]
+        return [t for t in sorted(self.grammar.lexers[lexer].readable(self.grammar.ignored)) if t in self._behind]
 
     def _readable(self, lexer: int, boundary: Boundary, terminal: int) -> Boundary | None:
         """The boundary behind a sample of the terminal, if it can be read at a boundary."""
@@ -174,76 +173,69 @@ class Separation:
         return not any(any(self.machine.step(start, byte)) for byte in self.machine.dfa.byte_of)
 
     def _is_good(self, lexer: int, boundary: Boundary) -> bool:
-        if boundary in self._free:
-            return True
-        if any(t == IGNORED and behind in self._free for t, behind in self.read(lexer, boundary, self._separator)):
+        if boundary in self._free or self._is_separable(lexer, boundary):
             return True
         if not self.machine.dfa.hold_at_end(boundary.obligations):
             return False
-        table = self.grammar.lexers[lexer]
+        for terminal in self._expected(lexer):
+            if terminal != self.newline:
+                behind = self._readable(lexer, boundary, terminal)
+                if behind is None or not all(self._is_separable(k, behind) for k in self._behind[terminal]):
+                    return False
+        return True
+
+    def _is_separable(self, lexer: int, boundary: Boundary) -> bool:
+        """Can the separator be read from this boundary?"""
+        return any(t == IGNORED and behind in self._free for t, behind in self.read(lexer, boundary, self._separator))
+
+    # -- lines ------------------------------------------------------------------------------------------------------
+
+    def _lines_are_free(self) -> bool:
+        """Can a newline of the indenter end in whatever column is wanted, whatever was read of it?"""
+        grammar = self.grammar
         return all(
-            self._readable(lexer, boundary, terminal) is not None
-            for terminal in self._expected(table.order, table.retyped)
-            if terminal != self.newline
+            self._is_free_line(self.machine.start(lexer, boundary))
+            for lexer, table in enumerate(grammar.lexers)
+            if self.newline in table.readable(grammar.ignored)
+            for boundary in sorted(self._free, key=repr)
         )
 
-
-def is_regular(grammar: Grammar, indentation: Indentation) -> bool:
-    """Do blocks and brackets nest in the rules, so that what they need is always possible?
-
-    In each rule an INDENT comes behind something that ends with a newline and is closed by a DEDENT, which comes behind
-    something that ends so as well; brackets are closed in the rule that opens them, with nothing of that kind between.
-    """
-    lines = {indentation.newline, indentation.indent, indentation.dedent}
-    marks = lines | indentation.opening | indentation.closing
-    holds: dict[int, set[int]] = {}  # by nonterminal: the marks that it may contain
-    lasts: dict[int, set[int]] = {}  # and the terminals that it may end with
-    nullable: set[int] = set()
-    changed = True
-    while changed:
-        changed = False
-        for rule in grammar.rules:
-            inside = holds.setdefault(rule.origin, set())
-            last = lasts.setdefault(rule.origin, set())
-            before = len(inside), len(last), len(nullable)
-            for symbol in rule.symbols:
-                inside |= {symbol} & marks if symbol >= 0 else holds.get(-1 - symbol, set())
-            for symbol in reversed(rule.symbols):
-                last |= {symbol} if symbol >= 0 else lasts.get(-1 - symbol, set())
-                if symbol >= 0 or -1 - symbol not in nullable:
-                    break
-            else:
-                nullable.add(rule.origin)
-            changed |= before != (len(inside), len(last), len(nullable))
-
-    def ends_lines(symbols: tuple[int, ...]) -> bool:
-        for symbol in reversed(symbols):
-            last = {symbol} if symbol >= 0 else lasts[-1 - symbol]
-            if not last <= {indentation.newline, indentation.dedent}:
+    def _is_free_line(self, start: Lexeme) -> bool:
+        """The same for newlines of one lexeme: each beginning must lead to a line break with free columns behind it."""
+        before: dict[Lexeme, list[Lexeme]] = {start: []}
+        free: dict[Lexeme, None] = {}
+        todo = [start]
+        while todo:
+            lexeme = todo.pop()
+            if self._breaks_freely(lexeme):
+                free[lexeme] = None
+            for byte in self._line_bytes:
+                for longer in self.machine.step(lexeme, byte)[0]:
+                    if self.newline in self.machine.dfa.terminals_of(longer.state):
+                        if longer not in before:
+                            todo.append(longer)
+                        before.setdefault(longer, []).append(lexeme)
+            if len(before) > _MOST_STATES:
                 return False
-            if symbol >= 0 or -1 - symbol not in nullable:
-                return True
-        return False
+        todo = list(free)
+        while todo:
+            for lexeme in before[todo.pop()]:
+                if lexeme not in free:
+                    free[lexeme] = None
+                    todo.append(lexeme)
+        return len(free) == len(before)
 
-    for rule in grammar.rules:
-        blocks = brackets = 0
-        for k, symbol in enumerate(rule.symbols):
-            inner = {symbol} & marks if symbol >= 0 else holds[-1 - symbol]
-            if brackets and inner & lines:
-                return False
-            if symbol in (indentation.indent, indentation.dedent):
-                blocks += 1 if symbol == indentation.indent else -1
-                earlier = rule.symbols[:k]
-                if blocks not in (0, 1) or brackets or not ends_lines(earlier):
-                    return False
-                if symbol == indentation.indent and earlier[-1] != indentation.newline:
-                    return False
-            elif symbol in indentation.opening:
-                brackets += 1
-            elif symbol in indentation.closing:
-                brackets -= 1
-                if brackets < 0:
-                    return False
-        if blocks or brackets:
-            return False
-    return True
+    def _breaks_freely(self, lexeme: Lexeme) -> bool:
+        """Can a line break follow, and any number of spaces behind it (or of tabs, if no space can)?"""
+        lines = self._lines(lexeme, 0x0A)
+        spaces = [after for line in lines for after in self._lines(line, 0x20)]
+        tabs = [after for line in lines for after in self._lines(line, 0x09)]
+        if spaces or any(self.machine.step(after, 0x20)[0] for after in (*lines, *tabs)):
+            return any(one in self._lines(one, 0x20) for one in spaces)
+        return any(one in self._lines(one, 0x09) for one in tabs)
+
+    def _lines(self, lexeme: Lexeme, byte: int) -> tuple[Lexeme, ...]:
+        """The longer lexemes after a byte, if the newline may also end there."""
+        longer, ends = self.machine.step(lexeme, byte)
+        may_end = any(t == self.newline and all(self.is_good(k, b) for k in self._behind[t]) for t, b in ends)
+        return longer if may_end else ()

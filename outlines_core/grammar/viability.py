@@ -1,11 +1,11 @@
 """Is every stack that a LALR parser can come to also one from which a text can be finished, as far as terminals go?
 
 It is if the table has no conflicts and every nonterminal derives something: a stack is then a viable prefix. Where an
-action was preferred to another one, a proof is tried. From a state on top of the stack, texts lead to reductions that
-pop it: to which nonterminal, how many states below, and which terminals may wait then. These *pops* are a least
-fixpoint. All stacks are live if from each state that a terminal leads to there is a pop such that, whatever state comes
-up below, the same holds again for the state that the nonterminal leads to and the terminals that wait. As pops shorten
-the stack, this is a greatest fixpoint.
+action was preferred to another one, or left out as its terminal never comes, a proof is tried. From a state on top of
+the stack, texts lead to reductions that pop it: to which nonterminal, how many states below, and which terminals may
+wait then. These *pops* are a least fixpoint. All stacks are live if from each state that a terminal leads to there is a
+pop such that, whatever state comes up below, the same holds again for the state that the nonterminal leads to and the
+terminals that wait. As pops shorten the stack, this is a greatest fixpoint.
 
 Sets of terminals are ints, bit t for terminal t.
 """
@@ -28,9 +28,8 @@ def all_stacks_live(grammar: Grammar, unreadable: dict[int, int]) -> bool:
         unreadable: by state: a terminal that cannot come next, whatever the table says.
     """
     assert grammar.tables is not None
-    if not _all_productive(grammar):
-        return False
-    return not (grammar.tables.has_conflicts or unreadable) or _Proof(grammar, unreadable).holds()
+    is_plain = not (grammar.tables.has_conflicts or grammar.tables.is_pruned or unreadable)
+    return (is_plain and _all_productive(grammar)) or _Proof(grammar, unreadable).holds()
 
 
 def _all_productive(grammar: Grammar) -> bool:

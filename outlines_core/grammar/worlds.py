@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from outlines_core.grammar.indentation import FLAT, Indentation, Indents
 from outlines_core.grammar.loading import END, Grammar
 from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, is_consistent
+from outlines_core.grammar.pruning import pruned
 from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
 
@@ -66,6 +67,9 @@ class World(NamedTuple):
 class LexedMachine:
     """What configurations become byte by byte.
 
+    Attributes:
+        grammar: one whose LALR table has only actions on what lexers read.
+
     Args:
         grammar: one with lexers.
         dfa: of all its terminals.
@@ -76,7 +80,8 @@ class LexedMachine:
     def __init__(
         self, grammar: Grammar, dfa: OrderedDfa, stacks: Stacks | Rows, indentation: Indentation | None = None
     ) -> None:
-        self.grammar, self.dfa, self.stacks, self.indentation = grammar, dfa, stacks, indentation
+        self.grammar = pruned(grammar, dfa, indentation)
+        self.dfa, self.stacks, self.indentation = dfa, stacks, indentation
         self._retyping = [sorted({k for texts in lexer.retyped.values() for k in texts}) for lexer in grammar.lexers]
         self._starts: dict[tuple[int, Boundary], Lexeme] = {}
         self._steps: dict[tuple[Lexeme, int], Any] = {}
