@@ -204,7 +204,7 @@ class Lexical:
         found = []
         for terminal, boundary in ends:
             behind = {lexer} if terminal == IGNORED else separation.lexers_behind(terminal)
-            if all(separation.is_good(k, boundary) for k in behind):
+            if all(separation.is_good(k, boundary, terminal) for k in behind):
                 if terminal == IGNORED:
                     return [kernel.ANY]
                 found.append(terminal)

@@ -21,13 +21,14 @@ from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
 from outlines_core.regex.nfa import ACCEPT, BEGIN, CHAR, END, SPLIT, Builder
 
-__all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa"]
+__all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa", "check_search", "is_consistent"]
 
 TEXT_ENDS: Final = 1
 """The state that matches only where the text ends."""
 Obligations = frozenset[int]
 NOTHING: Final[Obligations] = frozenset()
 _MOST_ALTERNATIVES: Final = 64
+_MOST_STEPS: Final = 40_000  # some 50 us each
 
 
 class Match(NamedTuple):
@@ -49,6 +50,9 @@ class OrderedDfa:
     """The automaton of some terminals, all or some of which are looked for at a time.
 
     States and pasts are ints; 0 is the dead state.
+
+    Attributes:
+        has_one_past: does it not matter what comes before a terminal?
 
     Args:
         nodes: patterns by terminal; None for one that matches nothing.
@@ -97,6 +101,7 @@ class OrderedDfa:
         self._past_rows: list[dict[int, int]] = []
         self.beginning = self._past_of(None, 0)
         self._anywhere = -1 if self._trackers else self._number_of(_Past((), (), is_beginning=False))
+        self.has_one_past = not self._trackers and BEGIN not in self._kind
 
     def first_classes(self, terminal: int) -> set[int]:
         """The classes of bytes with which texts of a terminal may begin, assertions taken to hold."""
@@ -389,3 +394,11 @@ class OrderedDfa:
 def is_consistent(obligations: Obligations) -> bool:
     """Does none contradict another one outright?"""
     return len(obligations) < 2 or not any(-x in obligations for x in obligations)
+
+
+def check_search(steps: int) -> None:
+    """Raise LimitExceededError where what a terminal may end in takes too many steps to find out."""
+    if steps > _MOST_STEPS:
+        raise LimitExceededError(
+            "a terminal has too many states for a search of all its ends", given=steps, limit=_MOST_STEPS
+        )

@@ -2,8 +2,8 @@
 
 In most grammars something is ignored, and one short text of it, the *separator*, ends whatever was read before: behind
 it each terminal that a lexer knows can be read, and behind each of these the separator again. Where that is so, a stack
-that is live for the parser is live, and nobody has to look at obligations any more. Only behind a newline of an
-indenter, which the separator would make longer, the terminals must be readable at once.
+that is live for the parser is live, and nobody has to look at obligations any more. Some terminals *absorb* the
+separator, as newlines do with the spaces of the next line: behind these, all others must be readable at once.
 
 All this is found out by reading: one or two shortest texts of each terminal.
 """
@@ -14,6 +14,7 @@ from collections import deque
 from typing import Final
 
 from outlines_core.grammar.nesting import is_regular
+from outlines_core.grammar.ordered import NOTHING, check_search
 from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, Lexeme
 
 __all__ = ["Separation"]
@@ -28,7 +29,7 @@ class Separation:
 
     Attributes:
         lets_through: is there one, and are blocks and brackets, if there is an indenter, a matter of the rules?
-        newline: the indenter's terminal, or -1.
+        newline: the indenter's terminal, or -1; it counts as one that absorbs.
     """
 
     def __init__(self, machine: LexedMachine) -> None:
@@ -37,7 +38,9 @@ class Separation:
         self.newline = indentation.newline if indentation is not None else -1
         self._line_bytes = (*machine.dfa.byte_of, 0x0A, 0x20, 0x09)
         self._samples: dict[int, list[bytes]] = {}
-        self._good: dict[tuple[int, Boundary], bool] = {}
+        self._good: dict[tuple[int, Boundary, bool], bool] = {}
+        self._absorbing: set[int] = set()
+        self._never: dict[int, set[int]] = {}  # by lexer: terminals to which others are always preferred
         self._behind: dict[int, set[int]] = self._lexers_behind()
         self._separator = b""
         self._free: set[Boundary] = set()
@@ -62,14 +65,20 @@ class Separation:
         return found
 
     def unreadable(self) -> dict[int, int]:
-        """By state of the parser: a terminal that cannot be read there: a newline behind another one."""
+        """By state of the parser: terminals, as bits, that are not readable there, or may not be (what absorbs, behind
+        such a one).
+        """
         indentation, tables = self.machine.indentation, self.grammar.tables
         assert tables is not None
-        if indentation is None:
-            return {}
-        lines = (indentation.newline, indentation.indent, indentation.dedent)
+        lines = set(self._absorbing)
+        if indentation is not None:
+            lines |= {indentation.indent, indentation.dedent}
         behind = {a for actions in tables.actions for t, a in actions.items() if t in lines and a >= 0}
-        return dict.fromkeys(sorted(behind), indentation.newline)
+        found = dict.fromkeys(sorted(behind), sum(1 << t for t in self._absorbing))
+        for state, lexer in enumerate(tables.lexer):
+            for terminal in self._never.get(lexer, ()):
+                found[state] = found.get(state, 0) | 1 << terminal
+        return found
 
     def lexers_behind(self, terminal: int) -> set[int]:
         """The lexers that may read what comes behind a terminal."""
@@ -114,6 +123,8 @@ class Separation:
     def _try(self, separator: bytes) -> bool:
         """Is this text a separator?"""
         self._separator, self._free = separator, set()
+        self._absorbing = {self.newline} if self.newline >= 0 else set()
+        self._never.clear()
         self._good.clear()
         machine = self.machine
         todo: list[Boundary] = []
@@ -140,31 +151,61 @@ class Separation:
                 for terminal in self._expected(lexer):
                     behind = self._readable(lexer, boundary, terminal)
                     if behind is None:
-                        return False
-                    if terminal == self.newline:
+                        anywhere = boundary._replace(obligations=NOTHING)
+                        if not machine.dfa.has_one_past or self._readable(lexer, anywhere, terminal) is not None:
+                            return False
+                        self._never.setdefault(lexer, set()).add(terminal)
                         continue
-                    if not all(separated(following, behind) for following in self._behind.get(terminal, ())):
-                        return False
-        return True
+                    found = [separated(following, behind) for following in self._behind[terminal]]
+                    if not all(found):
+                        self._absorbing.add(terminal)
+        return all(
+            self.is_good(following, behind, terminal)
+            for lexer in range(len(self.grammar.lexers))
+            for terminal in self._expected(lexer)
+            if terminal in self._absorbing and terminal != self.newline
+            for boundary in sorted(self._free, key=repr)
+            if (behind := self._readable(lexer, boundary, terminal)) is not None
+            for following in self._behind[terminal]
+        )
 
     def _expected(self, lexer: int) -> list[int]:
         """The terminals of a lexer that the parser asks for."""
-        return [t for t in sorted(self.grammar.lexers[lexer].readable(self.grammar.ignored)) if t in self._behind]
+        readable = self.grammar.lexers[lexer].readable(self.grammar.ignored) - self._never.get(lexer, set())
+        return [t for t in sorted(readable) if t in self._behind]
 
     def _readable(self, lexer: int, boundary: Boundary, terminal: int) -> Boundary | None:
-        """The boundary behind a sample of the terminal, if it can be read at a boundary."""
+        """The boundary behind some text of the terminal, if it can be read at a boundary."""
         for sample in self.samples(terminal):
             for found, behind in self.read(lexer, boundary, sample):
                 if found == terminal:
                     return behind
+        start = self.machine.start(lexer, boundary)
+        seen, todo = {start}, deque([start])  # another terminal is preferred for the samples
+        while todo:
+            check_search(len(seen) * self.machine.dfa.n_classes)
+            lexeme = todo.popleft()
+            for byte in self.machine.dfa.byte_of:
+                longer, ends = self.machine.step(lexeme, byte)
+                for found, behind in ends:
+                    if found == terminal:
+                        return behind
+                for one in longer:
+                    may_be = terminal in self.machine.dfa.terminals_of(one.state) or terminal in dict(one.keywords)
+                    if may_be and one not in seen:
+                        seen.add(one)
+                        todo.append(one)
         return None
 
-    def is_good(self, lexer: int, boundary: Boundary) -> bool:
-        """Can the parser be satisfied from this boundary, if it can be at all (by other things than a newline)?"""
-        key = lexer, boundary
+    def is_good(self, lexer: int, boundary: Boundary, terminal: int) -> bool:
+        """Can the parser be satisfied from this boundary behind a terminal, if it can be at all?
+
+        That is if the separator can be read, or else each terminal can (but for those that absorb, behind such a one).
+        """
+        key = lexer, boundary, terminal in self._absorbing
         known = self._good.get(key)
         if known is None:
-            known = self._good[key] = self._is_good(lexer, boundary)
+            known = self._good[key] = self._is_good(*key)
         return known
 
     def is_blocked(self, lexer: int, boundary: Boundary) -> bool:
@@ -172,16 +213,21 @@ class Separation:
         start = self.machine.start(lexer, boundary)
         return not any(any(self.machine.step(start, byte)) for byte in self.machine.dfa.byte_of)
 
-    def _is_good(self, lexer: int, boundary: Boundary) -> bool:
+    def _is_good(self, lexer: int, boundary: Boundary, is_absorbed: bool) -> bool:
         if boundary in self._free or self._is_separable(lexer, boundary):
             return True
         if not self.machine.dfa.hold_at_end(boundary.obligations):
             return False
         for terminal in self._expected(lexer):
-            if terminal != self.newline:
-                behind = self._readable(lexer, boundary, terminal)
-                if behind is None or not all(self._is_separable(k, behind) for k in self._behind[terminal]):
-                    return False
+            if is_absorbed and terminal in self._absorbing:
+                continue
+            behind = self._readable(lexer, boundary, terminal)
+            if behind is None:
+                return False
+            if terminal not in self._absorbing and not all(
+                self._is_separable(k, behind) for k in self._behind[terminal]
+            ):
+                return False
         return True
 
     def _is_separable(self, lexer: int, boundary: Boundary) -> bool:
@@ -237,5 +283,5 @@ class Separation:
     def _lines(self, lexeme: Lexeme, byte: int) -> tuple[Lexeme, ...]:
         """The longer lexemes after a byte, if the newline may also end there."""
         longer, ends = self.machine.step(lexeme, byte)
-        may_end = any(t == self.newline and all(self.is_good(k, b) for k in self._behind[t]) for t, b in ends)
+        may_end = any(t == self.newline and all(self.is_good(k, b, t) for k in self._behind[t]) for t, b in ends)
         return longer if may_end else ()

@@ -25,7 +25,7 @@ def all_stacks_live(grammar: Grammar, unreadable: dict[int, int]) -> bool:
     """True if it is proved, False if not.
 
     Args:
-        unreadable: by state: a terminal that cannot come next, whatever the table says.
+        unreadable: by state: terminals that cannot come next, whatever the table says.
     """
     assert grammar.tables is not None
     is_plain = not (grammar.tables.has_conflicts or grammar.tables.is_pruned or unreadable)
@@ -65,7 +65,7 @@ class _Proof:
             self._shifts.append(shifts)
             self._reductions.append(reductions)
             reads = sum(shifts.values()) | sum(reductions.values())
-            self._reads.append(reads & ~(1 << unreadable[state] if state in unreadable else 0))
+            self._reads.append(reads & ~unreadable.get(state, 0))
         self._before: list[set[int]] = [set() for _ in tables.actions]
         for state, shifts in enumerate(self._shifts):
             for target in (*shifts, *tables.gotos[state].values()):

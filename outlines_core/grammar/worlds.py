@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from outlines_core.grammar.indentation import FLAT, Indentation, Indents
 from outlines_core.grammar.loading import END, Grammar
-from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, is_consistent
+from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, check_search, is_consistent
 from outlines_core.grammar.pruning import pruned
 from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
@@ -163,6 +163,7 @@ class LexedMachine:
         todo = [lexeme]
         while todo:
             at = todo.pop()
+            check_search(len(seen) * self.dfa.n_classes)
             for byte in self.dfa.byte_of:
                 longer, ends = self.step(at, byte)
                 found.update(ends)
