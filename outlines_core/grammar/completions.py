@@ -1,9 +1,9 @@
 """Completions of worlds, found by trying: where an indenter makes liveness more than a matter of the parser's stack.
 
 `Liveness` takes it that columns can be chosen freely and brackets do not matter. What it calls dead is dead; what it
-calls live is looked at here: from world to world, byte by byte, those first that are nearest to the end as far as open
-blocks, brackets and the depth of the stack tell. All worlds on the way to one that is accepted are live. If nothing is
-left to be tried, all that was tried is dead.
+calls live is looked at here: from world to world, byte by byte, those first that are near, and near to the end as far
+as open blocks, brackets and the depth of the stack tell. All worlds on the way to one that is accepted are live. If
+nothing is left to be tried, all that was tried is dead.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Completions:
         if known is not None:
             return known
         before: dict[World, World | None] = {world: None}
-        heap = [(self._distance(world), 0, world)]
+        heap = [(0, 0, 0, world)]
         while heap:
-            _, _, at = heappop(heap)
+            _, _, n_bytes, at = heappop(heap)
             if self._known.get(at) or self._machine.accepts(frozenset((at,))):
                 way: World | None = at
                 while way is not None:
@@ -64,13 +64,13 @@ class Completions:
                     if following in before or self._known.get(following) is False or not self._may_live(following):
                         continue
                     before[following] = at
-                    heappush(heap, (self._distance(following), len(before), following))
+                    heappush(heap, (n_bytes + self._distance(following), len(before), n_bytes + 1, following))
         self._known.update(dict.fromkeys(before, False))
         return False
 
     def _distance(self, world: World) -> int:
         """A guess of how far from the end a world is."""
-        return self._depth(world.stack) + 2 * len(world.indents.columns) + 2 * world.indents.brackets
+        return 4 * (self._depth(world.stack) + 2 * len(world.indents.columns) + 2 * world.indents.brackets)
 
     def _depth(self, stack: int) -> int:
         above = []
