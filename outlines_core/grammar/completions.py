@@ -44,15 +44,11 @@ class Completions:
         if known is not None:
             return known
         before: dict[World, World | None] = {world: None}
+        if self._machine.accepts(frozenset((world,))):
+            return self._found(world, before)
         heap = [(0, 0, 0, world)]
         while heap:
             _, _, n_bytes, at = heappop(heap)
-            if self._known.get(at) or self._machine.accepts(frozenset((at,))):
-                way: World | None = at
-                while way is not None:
-                    self._known[way] = True
-                    way = before[way]
-                return True
             if len(before) > _MOST_WORLDS:
                 raise LimitExceededError(
                     "whether blocks and brackets can be closed here takes too many tries",
@@ -61,12 +57,25 @@ class Completions:
                 )
             for byte in self._bytes:
                 for following in self._machine.step_worlds(frozenset((at,)), byte):
-                    if following in before or self._known.get(following) is False or not self._may_live(following):
+                    if following in before:
                         continue
-                    before[following] = at
-                    heappush(heap, (n_bytes + self._distance(following), len(before), n_bytes + 1, following))
+                    known = self._known.get(following)
+                    if known or (known is None and self._machine.accepts(frozenset((following,)))):
+                        before[following] = at
+                        return self._found(following, before)
+                    if known is None and self._may_live(following):
+                        before[following] = at
+                        heappush(heap, (n_bytes + self._distance(following), len(before), n_bytes + 1, following))
         self._known.update(dict.fromkeys(before, False))
         return False
+
+    def _found(self, world: World, before: dict[World, World | None]) -> bool:
+        """All worlds on the way to a live one are live."""
+        way: World | None = world
+        while way is not None:
+            self._known[way] = True
+            way = before[way]
+        return True
 
     def _distance(self, world: World) -> int:
         """A guess of how far from the end a world is."""

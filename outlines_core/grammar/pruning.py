@@ -3,6 +3,8 @@
 The parser is not given what is ignored, unless something else is retyped to it; nor what is only declared, unless an
 indenter makes it; nor a terminal that no text matches. Where a rule asks for one of these, the table has an action that
 no text leads to. A state that is left with no action at all is dead, and so are the actions that shift to it.
+
+(What only some lexers give to the parser stays everywhere: reductions may come before it is shifted.)
 """
 
 from __future__ import annotations
@@ -20,14 +22,10 @@ def pruned(grammar: Grammar, dfa: OrderedDfa, indentation: Indentation | None) -
     if tables is None:
         return grammar
     empty = {t for t in range(len(grammar.terminals)) if not dfa.may_match(t)}
-    readable = [lexer.readable(grammar.ignored) - empty for lexer in grammar.lexers]
-    zero_width = {END}
-    if indentation is not None and any(indentation.newline in some for some in readable):
-        zero_width |= {indentation.indent, indentation.dedent}
-    actions = [
-        {t: action for t, action in row.items() if t in readable[lexer] or t in zero_width}
-        for row, lexer in zip(tables.actions, tables.lexer, strict=True)
-    ]
+    come = {END}.union(*(lexer.readable(grammar.ignored) for lexer in grammar.lexers)) - empty
+    if indentation is not None and indentation.newline in come:
+        come |= {indentation.indent, indentation.dedent}
+    actions = [{t: action for t, action in row.items() if t in come} for row in tables.actions]
     if actions == tables.actions:
         return grammar
     dead: set[int] = set()

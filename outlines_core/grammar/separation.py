@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from outlines_core.grammar.loading import END
 from outlines_core.grammar.nesting import is_regular
 from outlines_core.grammar.ordered import NOTHING, check_search
 from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, Lexeme
@@ -46,7 +47,9 @@ class Separation:
         self._free: set[Boundary] = set()
         regular = indentation is None or is_regular(self.grammar, indentation)
         texts = [text for k in sorted(self.grammar.ignored) for text in self.samples(k)]
-        self.lets_through = regular and any(self._try(text) and self._lines_are_free() for text in texts)
+        self.lets_through = regular and any(
+            self._try(text) and (self.newline < 0 or (self._lines_are_free() and not self._unread)) for text in texts
+        )
 
     def _lexers_behind(self) -> dict[int, set[int]]:
         """By terminal: the lexers that read what comes behind it."""
@@ -75,10 +78,22 @@ class Separation:
             lines |= {indentation.indent, indentation.dedent}
         behind = {a for actions in tables.actions for t, a in actions.items() if t in lines and a >= 0}
         found = dict.fromkeys(sorted(behind), sum(1 << t for t in self._absorbing))
-        for state, lexer in enumerate(tables.lexer):
-            for terminal in self._never.get(lexer, ()):
-                found[state] = found.get(state, 0) | 1 << terminal
+        for state, terminals in self._unread.items():
+            found[state] = found.get(state, 0) | sum(1 << t for t in terminals)
         return found
+
+    @property
+    def _unread(self) -> dict[int, set[int]]:
+        """By state: terminals that it has actions on, but that its own lexer never gives to the parser."""
+        indentation, tables, grammar = self.machine.indentation, self.grammar.tables, self.grammar
+        assert tables is not None
+        zero_width = {END} if indentation is None else {END, indentation.indent, indentation.dedent}
+        read = [
+            table.readable(grammar.ignored) - self._never.get(lexer, set()) | zero_width
+            for lexer, table in enumerate(grammar.lexers)
+        ]
+        found = {state: actions.keys() - read[tables.lexer[state]] for state, actions in enumerate(tables.actions)}
+        return {state: terminals for state, terminals in found.items() if terminals}
 
     def lexers_behind(self, terminal: int) -> set[int]:
         """The lexers that may read what comes behind a terminal."""

@@ -308,6 +308,17 @@ def test_errors_are_larks_with_their_place(vocabulary: oc.Vocabulary) -> None:
     with pytest.raises(oc.ConstraintSyntaxError, match="line 2, column 6") as caught:
         oc.compile_grammar('start: "a"\nrule |', vocabulary)
     assert caught.value.offset == 16
+    for grammar, offset in (('start: "a" -> B', 14), ('start: "a"\n  $', 13), ('start: "a"\nB: "x" | ~', 20)):
+        with pytest.raises(oc.ConstraintSyntaxError, match="Lark refuses") as caught:
+            oc.compile_grammar(grammar, vocabulary)
+        assert caught.value.offset == offset
+    with pytest.raises(oc.ConstraintSyntaxError, match="Lark fails on the grammar: AttributeError"):
+        oc.compile_grammar('start: "a"\n%declare foo', vocabulary)
+    for lexer in ("contextual", "dynamic", "scannerless"):
+        with pytest.raises(oc.ConstraintSyntaxError, match="Lark refuses the grammar: (Cannot compile|unterminated)"):
+            oc.compile_grammar("start: A\nA: /[abc/", vocabulary, lexer=lexer)
+        with pytest.raises(oc.ConstraintSyntaxError, match="Lark refuses the grammar: (Cannot compile|bad escape)"):
+            oc.compile_grammar("start: A\nA: /\\p{L}/", vocabulary, lexer=lexer)
     with pytest.raises(oc.ConstraintSyntaxError, match="'missing' used but not defined"):
         oc.compile_grammar("start: missing", vocabulary)
     with pytest.raises(oc.ConstraintSyntaxError, match="zero-width"):
