@@ -163,7 +163,7 @@ class EarleyRecogniser:
         todo = [reading]
         while todo:
             at = todo.pop()
-            check_search(len(seen) * self.dfa.n_classes)
+            check_search(len(seen), self.dfa.n_classes)
             for byte in self.dfa.byte_of:
                 longer, ends = self._step(at, byte)
                 found.update(ends)

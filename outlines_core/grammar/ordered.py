@@ -28,7 +28,8 @@ TEXT_ENDS: Final = 1
 Obligations = frozenset[int]
 NOTHING: Final[Obligations] = frozenset()
 _MOST_ALTERNATIVES: Final = 64
-_MOST_STEPS: Final = 40_000  # some 50 us each
+_MOST_STATES: Final = 10_000
+_MOST_STEPS: Final = 400_000  # some 20 us each
 
 
 class Match(NamedTuple):
@@ -396,9 +397,9 @@ def is_consistent(obligations: Obligations) -> bool:
     return len(obligations) < 2 or not any(-x in obligations for x in obligations)
 
 
-def check_search(steps: int) -> None:
-    """Raise LimitExceededError where what a terminal may end in takes too many steps to find out."""
-    if steps > _MOST_STEPS:
+def check_search(states: int, classes: int) -> None:
+    """Raise LimitExceededError where it takes too many steps to find out what a terminal may end in."""
+    if states > _MOST_STATES or states * classes > _MOST_STEPS:
         raise LimitExceededError(
-            "a terminal has too many states for a search of all its ends", given=steps, limit=_MOST_STEPS
+            "a terminal has too many states for a search of all its ends", given=states, limit=_MOST_STATES
         )

@@ -44,7 +44,7 @@ class Separation:
         self._never: dict[int, set[int]] = {}  # by lexer: terminals to which others are always preferred
         self._behind: dict[int, set[int]] = self._lexers_behind()
         self._separator = b""
-        self._free: set[Boundary] = set()
+        self._free: set[tuple[int, Boundary]] = set()  # lexers and boundaries behind the separator
         regular = indentation is None or is_regular(self.grammar, indentation)
         texts = [text for k in sorted(self.grammar.ignored) for text in self.samples(k)]
         self.lets_through = regular and any(
@@ -142,14 +142,14 @@ class Separation:
         self._never.clear()
         self._good.clear()
         machine = self.machine
-        todo: list[Boundary] = []
+        todo: list[tuple[int, Boundary]] = []
 
         def separated(lexer: int, boundary: Boundary) -> bool:
             for terminal, behind in self.read(lexer, boundary, separator):
                 if terminal == IGNORED and machine.dfa.hold_at_end(behind.obligations):
-                    if behind not in self._free:
-                        self._free.add(behind)
-                        todo.append(behind)
+                    if (lexer, behind) not in self._free:
+                        self._free.add((lexer, behind))
+                        todo.append((lexer, behind))
                     return True
             return False
 
@@ -159,27 +159,25 @@ class Separation:
         if not separated(tables.lexer[tables.start], first):
             return False
         while todo:
-            if len(self._free) > _MOST_BOUNDARIES:
+            if len(self._free) > _MOST_BOUNDARIES * len(self.grammar.lexers):
                 return False
-            boundary = todo.pop()
-            for lexer in range(len(self.grammar.lexers)):
-                for terminal in self._expected(lexer):
-                    behind = self._readable(lexer, boundary, terminal)
-                    if behind is None:
-                        anywhere = boundary._replace(obligations=NOTHING)
-                        if not machine.dfa.has_one_past or self._readable(lexer, anywhere, terminal) is not None:
-                            return False
-                        self._never.setdefault(lexer, set()).add(terminal)
-                        continue
-                    found = [separated(following, behind) for following in self._behind[terminal]]
-                    if not all(found):
-                        self._absorbing.add(terminal)
+            lexer, boundary = todo.pop()
+            for terminal in self._expected(lexer):
+                behind = self._readable(lexer, boundary, terminal)
+                if behind is None:
+                    anywhere = boundary._replace(obligations=NOTHING)
+                    if not machine.dfa.has_one_past or self._readable(lexer, anywhere, terminal) is not None:
+                        return False
+                    self._never.setdefault(lexer, set()).add(terminal)
+                    continue
+                found = [separated(following, behind) for following in self._behind[terminal]]
+                if not all(found):
+                    self._absorbing.add(terminal)
         return all(
             self.is_good(following, behind, terminal)
-            for lexer in range(len(self.grammar.lexers))
+            for lexer, boundary in sorted(self._free, key=repr)
             for terminal in self._expected(lexer)
             if terminal in self._absorbing and terminal != self.newline
-            for boundary in sorted(self._free, key=repr)
             if (behind := self._readable(lexer, boundary, terminal)) is not None
             for following in self._behind[terminal]
         )
@@ -198,7 +196,7 @@ class Separation:
         start = self.machine.start(lexer, boundary)
         seen, todo = {start}, deque([start])  # another terminal is preferred for the samples
         while todo:
-            check_search(len(seen) * self.machine.dfa.n_classes)
+            check_search(len(seen), self.machine.dfa.n_classes)
             lexeme = todo.popleft()
             for byte in self.machine.dfa.byte_of:
                 longer, ends = self.machine.step(lexeme, byte)
@@ -229,7 +227,7 @@ class Separation:
         return not any(any(self.machine.step(start, byte)) for byte in self.machine.dfa.byte_of)
 
     def _is_good(self, lexer: int, boundary: Boundary, is_absorbed: bool) -> bool:
-        if boundary in self._free or self._is_separable(lexer, boundary):
+        if (lexer, boundary) in self._free or self._is_separable(lexer, boundary):
             return True
         if not self.machine.dfa.hold_at_end(boundary.obligations):
             return False
@@ -247,18 +245,17 @@ class Separation:
 
     def _is_separable(self, lexer: int, boundary: Boundary) -> bool:
         """Can the separator be read from this boundary?"""
-        return any(t == IGNORED and behind in self._free for t, behind in self.read(lexer, boundary, self._separator))
+        read = self.read(lexer, boundary, self._separator)
+        return any(t == IGNORED and (lexer, behind) in self._free for t, behind in read)
 
     # -- lines ------------------------------------------------------------------------------------------------------
 
     def _lines_are_free(self) -> bool:
         """Can a newline of the indenter end in whatever column is wanted, whatever was read of it?"""
-        grammar = self.grammar
         return all(
             self._is_free_line(self.machine.start(lexer, boundary))
-            for lexer, table in enumerate(grammar.lexers)
-            if self.newline in table.readable(grammar.ignored)
-            for boundary in sorted(self._free, key=repr)
+            for lexer, boundary in sorted(self._free, key=repr)
+            if self.newline in self._expected(lexer)
         )
 
     def _is_free_line(self, start: Lexeme) -> bool:
