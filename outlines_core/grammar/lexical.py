@@ -124,8 +124,14 @@ class Lexical:
         return known
 
     def may_begin(self, row: int) -> NDArray[np.bool_]:
-        """(256,) bool: False: certainly no byte like this begins something behind the lexeme of a row."""
+        """(256,) bool: False: certainly no byte like this begins something behind the lexeme of a row.
+
+        Where a byte leads to several rows (what must hold behind it can hold in several ways), it may.
+        """
         found = np.zeros(256, dtype=np.bool_)
+        targets = self.rows[row, :256]
+        events = np.flatnonzero((targets < 0) & (targets != kernel.UNKNOWN))
+        found[events] = self.pool[-targets[events]] > 1
         for terminal, _ in self._content[row][2]:
             if terminal == IGNORED:
                 found[:] = True

@@ -104,7 +104,7 @@ class Separation:
         known = self._samples.get(terminal)
         if known is not None:
             return known
-        known = self._samples[terminal] = []
+        known = self._samples[terminal] = [b"\n"] if terminal == self.newline else []  # not a comment, if that counts
         dfa = self.machine.dfa
         letters = sorted(dfa.byte_of, key=lambda b: (not chr(b).isalpha() or b > 127, not 0x20 <= b < 0x7F, b))
         start = dfa.start((terminal,), dfa.past_after(dfa.beginning, 0x20))
@@ -142,14 +142,15 @@ class Separation:
         self._never.clear()
         self._good.clear()
         machine = self.machine
-        todo: list[tuple[int, Boundary]] = []
+        todo: list[tuple[int, Boundary, bool]] = []
+        unseparated: set[tuple[int, Boundary]] = set()
 
         def separated(lexer: int, boundary: Boundary) -> bool:
             for terminal, behind in self.read(lexer, boundary, separator):
                 if terminal == IGNORED and machine.dfa.hold_at_end(behind.obligations):
                     if (lexer, behind) not in self._free:
                         self._free.add((lexer, behind))
-                        todo.append((lexer, behind))
+                        todo.append((lexer, behind, True))
                     return True
             return False
 
@@ -159,20 +160,25 @@ class Separation:
         if not separated(tables.lexer[tables.start], first):
             return False
         while todo:
-            if len(self._free) > _MOST_BOUNDARIES * len(self.grammar.lexers):
+            if len(self._free) + len(unseparated) > _MOST_BOUNDARIES * len(self.grammar.lexers):
                 return False
-            lexer, boundary = todo.pop()
+            lexer, boundary, is_free = todo.pop()
             for terminal in self._expected(lexer):
                 behind = self._readable(lexer, boundary, terminal)
+                if behind is None and not is_free:  # of these, `is_good` says below whether enough can be read
+                    continue
                 if behind is None:
                     anywhere = boundary._replace(obligations=NOTHING)
                     if not machine.dfa.has_one_past or self._readable(lexer, anywhere, terminal) is not None:
                         return False
                     self._never.setdefault(lexer, set()).add(terminal)
                     continue
-                found = [separated(following, behind) for following in self._behind[terminal]]
-                if not all(found):
-                    self._absorbing.add(terminal)
+                for following in self._behind[terminal]:
+                    if not separated(following, behind):
+                        self._absorbing.add(terminal)
+                        if (following, behind) not in unseparated:
+                            unseparated.add((following, behind))
+                            todo.append((following, behind, False))
         return all(
             self.is_good(following, behind, terminal)
             for lexer, boundary in sorted(self._free, key=repr)

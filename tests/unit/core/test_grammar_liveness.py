@@ -123,6 +123,32 @@ def test_a_terminal_to_which_another_one_is_always_preferred(vocabulary: oc.Voca
     assert not live(automaton, "aby")
 
 
+def test_a_list_whose_end_is_never_read(vocabulary: oc.Vocabulary) -> None:
+    """Z is preferred to END, so that only more of the list could follow."""
+    automaton = oc.compile_grammar('start: "c" | Z+ END\nZ: /b|aa+b/\nEND: "bba"\n%ignore "a"', vocabulary)
+    assert live(automaton, "ac")
+    assert not live(automaton, "b")
+
+
+def test_what_must_hold_behind_ignored_text_may_hold_in_several_ways(vocabulary: oc.Vocabulary) -> None:
+    """The mask and the steps agree where the first of these ways leads nowhere."""
+    grammar = """
+    x: T
+    T: /a{2,}[ ]b[b] /
+    A: /(?:a|$.(?![ ]\\w[ ]))/
+    %ignore A
+    %ignore /(?=b)(?:b(?= .)(?= ++)| )/
+    %extend A: "   "
+    """
+    automaton = oc.compile_grammar(grammar, vocabulary, start="x", lexer="basic")
+    mask = oc.allocate_bitmask(1, vocabulary)[0]
+    for text in ("", "b", "ab", "ab ", "aa b"):
+        _, state = automaton.accept_tokens(automaton.initial_state, list(text.encode()))
+        automaton.fill_mask(state, mask)
+        allowed = {k for k in range(256) if automaton.next_state(state, k) != oc.DEAD}
+        assert {k for k in range(256) if mask[k >> 5] >> (k & 31) & 1} == allowed != set()
+
+
 @pytest.mark.parametrize("lexer", ["contextual", "basic", "dynamic", "dynamic_complete", "scannerless"])
 def test_a_terminal_of_too_many_states_is_refused_in_time(vocabulary: oc.Vocabulary, lexer: Any) -> None:
     began = time.thread_time()
