@@ -153,7 +153,7 @@ def _core(
     if grammar.tables is not None:
         machine = LexedMachine(grammar, ordered, Stacks(grammar.tables, grammar.rules), indentation)
         separation = Separation(machine)
-        if separation.lets_through and all_stacks_live(grammar, separation.unreadable()):
+        if separation.lets_through and all_stacks_live(machine.grammar, separation.unreadable()):
             stacked = StackedRecogniser(machine, separation, limits)
             dfa = ConfigurationDfa(stacked, machine.byte_class(), used, limits)
             return GrammarCore(dfa, vocabulary, label, key)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from outlines_core.automaton import CoreAutomaton
 from outlines_core.bitmask import checked_words
+from outlines_core.errors import LimitExceededError
 from outlines_core.kernels.dfa import LANES
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.dfa import LazyDfa
@@ -85,11 +86,11 @@ class LazyAutomaton(CoreAutomaton):
             expected.append(low if start == end else f"{low}-{high}")
             start = end + 1
         may_end = "the text may end here" if self.is_accepting(state) else "the text may not end here"
-        shortest = core.dfa.shortest(state) or b""
-        return (
-            f"{core.label}: {may_end}; next byte: {', '.join(expected) or 'none'}; "
-            f"shortest completion: {shortest[:80].decode('utf-8', 'backslashreplace')!r}"
-        )
+        try:
+            shortest = repr((core.dfa.shortest(state) or b"")[:80].decode("utf-8", "backslashreplace"))
+        except LimitExceededError:
+            shortest = "too long to be searched for"
+        return f"{core.label}: {may_end}; next byte: {', '.join(expected) or 'none'}; shortest completion: {shortest}"
 
 
 class GrammarAutomaton(LazyAutomaton):

@@ -125,7 +125,14 @@ class RegexCore(MaskedCore):
         parents: dict[int, list[int]] = {state: []}
         queue = deque([state])
         alive: list[int] = []
+        bound = dfa.bound_effort()
         while queue:
+            if dfa.effort > bound:
+                raise LimitExceededError(
+                    "whether the vocabulary can spell the text to its end takes too long to find out",
+                    given=dfa.effort,
+                    limit=bound,
+                )
             at = queue.popleft()
             if dfa.accept[at] or dfa.allowed[at] == 1 or self._byte_live(at):
                 alive.append(at)
@@ -333,26 +340,37 @@ class RegexCore(MaskedCore):
         if known is not None:
             return known
         with self.lock:
-            layer, seen, distance, looked_at = [state], {state}, 0, 0
-            while layer:
-                if any(self.dfa.accept[s] for s in layer):
-                    self._token_distance[state] = distance
-                    return distance
+            layer, before, distance = [state], {state: 0}, 0
+            nearest: tuple[int, int] | None = None  # (tokens from `state` to the end, the state where that was known)
+            bound = self.dfa.bound_effort()
+            looked_at = 0
+            while layer and (nearest is None or distance < nearest[0]):
                 following: list[int] = []
                 for s in layer:
+                    left = 0 if self.dfa.accept[s] else self._token_distance.get(s)
+                    if left is not None and (nearest is None or distance + left < nearest[0]):
+                        nearest = distance + left, s
+                for s in layer if nearest is None or distance + 1 < nearest[0] else ():
                     looked_at += 1
-                    if looked_at > _SEARCH_LIMIT:
+                    if looked_at > _SEARCH_LIMIT or self.dfa.effort > bound:
                         raise LimitExceededError(
                             "the fewest tokens to the end are too many to be searched for",
                             given=looked_at,
                             limit=_SEARCH_LIMIT,
                         )
                     for t in self.targets(s).tolist():
-                        if t not in seen:
-                            seen.add(t)
+                        if t not in before:
+                            before[t] = s
                             following.append(t)
                 layer, distance = following, distance + 1
-        raise AssertionError("a live state from which nothing accepts")
+            if nearest is None:
+                raise AssertionError("a live state from which nothing accepts")
+            found, s = nearest
+            left = 0 if self.dfa.accept[s] else self._token_distance[s]
+            while s != 0:  # all states on the way are on a shortest one of their own
+                self._token_distance[s] = left
+                s, left = before[s], left + 1
+        return found
 
     def byte_distance(self, state: int) -> int:
         """Fewest bytes from `state` to acceptance; if single bytes are tokens, as many tokens do."""

@@ -221,10 +221,9 @@ class CfgOracle(LarkOracle):
 
     @functools.cached_property
     def _looks(self) -> dict[str, bool]:
-        """Might the terminal look at what is around it?"""
-        return {
-            name: re.search(r"\(\?<?[=!]|\\[bBAZ]|[$^]", p.pattern) is not None for name, p in self.patterns.items()
-        }
+        """Might the terminal look at what is around it?  Possessive quantifiers and atomic groups do."""
+        looks = re.compile(r"\(\?<?[=!]|\\[bBAZ]|[$^]|\(\?>|[*+?}]\+")
+        return {name: looks.search(p.pattern) is not None for name, p in self.patterns.items()}
 
     def _ending(self, terminal: str, rest: int) -> re.Pattern[str]:
         """The terminal's regex, made to end where so many characters are left."""

@@ -469,33 +469,52 @@ def indented(rng: random.Random, lexer: str) -> Case:
     if rng.random() < 0.2:
         blocks.append(rng.choice(["stmt _INDENT stmt _DEDENT", '"a" "a" _NL', "_INDENT _DEDENT"]))
     start = rng.choice(["_NL? stmt+", "(_NL | stmt)*", "stmt+", "stmt [_INDENT stmt _DEDENT]", "stmt* _NL?"])
+    if rng.random() < 0.15:  # the text may end within blocks
+        start = rng.choice(
+            ['stmt* last?\nlast: "a" | "a" _NL _INDENT stmt* last _DEDENT', "stmt* (A | A _NL _INDENT A _DEDENT)"]
+        )
     lines = [
         "%declare _INDENT _DEDENT",
         f"_NL: {newline}",
-        rng.choice(["A: /a+/", 'A: "a"', "A: /a(?!a)|a/"]) if "A" in simple else "",
+        rng.choice(["A: /a+/", 'A: "a"', "A: /a(?!a)|a/"]) if "A" in simple + start else "",
         f"stmt: {' | '.join([simple, *blocks])}",
         f"start: {start}",
     ]
     if rng.random() < 0.3:
-        lines.append(rng.choice(['%ignore " "', r"%ignore /[ \t]+/", r"%ignore /a\n/", r"%ignore /\n(?=\n)/"]))
+        ignored = [
+            '%ignore " "',
+            r"%ignore /[ \t]+/",
+            r"%ignore /a\n/",
+            r"%ignore /\n(?=\n)/",
+            "%ignore /#/",
+            "%ignore /aa/",
+        ]
+        lines.append(rng.choice(ignored))
     left, right = (("LPAR",), ("RPAR",)) if opening == "()" else ((), ())
     indentation = Indentation("_NL", "_INDENT", "_DEDENT", left, right, rng.choice([1, 2, 8]))
     text = "\n".join(line for line in lines if line) + "\n"
-    return Case(text, "a\n" + space + opening, lexer, "start", 0, indentation, frozenset({"indentation"}))
+    letters = "a\n" + space + opening + ("#" if "#" in text else "")
+    return Case(text, letters, lexer, "start", 0, indentation, frozenset({"indentation"}))
 
 
 def case_of(seed: int, index: int, lexer: str = "all", loads: Callable[[Case], bool] | None = None) -> Case:
     """The case of this number.
 
     Args:
-        lexer: one of `LEXERS`, or "all": any of them.
+        lexer: one of `LEXERS`, or "all": any of them, or "indented": LALR with an indenter.
         loads: says whether lark takes a case; most of those that it refuses are then drawn again.
     """
     rng = random.Random(f"grammar {seed} {index} {lexer}")
+
+    def drawn() -> Case:
+        if lexer == "indented":
+            return indented(rng, rng.choice(LALR))
+        return GrammarMaker(rng, chosen).case()
+
     chosen = rng.choices(LEXERS, (5, 2, 1, 3, 2, 2))[0] if lexer == "all" else lexer
-    case = GrammarMaker(rng, chosen).case()
+    case = drawn()
     for _ in range(6):
         if loads is None or rng.random() < 0.1 or loads(case):
             break
-        case = GrammarMaker(rng, chosen).case()
+        case = drawn()
     return case

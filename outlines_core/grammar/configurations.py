@@ -105,6 +105,7 @@ class ConfigurationDfa(LazyDfa):
         return known
 
     def fill(self, state: int, klass: int) -> int:
+        self.effort += 1
         following = self.recogniser.after(self._configurations[state], self._byte_of[klass])
         target = DEAD if following is None else self.number(following)
         self.delta[state, klass] = target

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.grammar.loading import Grammar
-from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, is_consistent
+from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, check_search, is_consistent
 from outlines_core.grammar.row_liveness import RowLiveness
 from outlines_core.grammar.rows import Item, Rows
 
@@ -163,6 +163,7 @@ class EarleyRecogniser:
         todo = [reading]
         while todo:
             at = todo.pop()
+            check_search(len(seen), self.dfa.n_classes)
             for byte in self.dfa.byte_of:
                 longer, ends = self._step(at, byte)
                 found.update(ends)

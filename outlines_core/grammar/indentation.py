@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from lark.indenter import Indenter
 
-from outlines_core.errors import ConstraintSyntaxError, UnsupportedFeatureError
+from outlines_core.errors import UnsupportedFeatureError
 from outlines_core.grammar.loading import END, Terminal
 from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
@@ -35,7 +35,6 @@ class Indentation:
 
     Raises:
         UnsupportedFeatureError: a postlex that is no Indenter.
-        ConstraintSyntaxError: it names a terminal that the grammar does not have.
     """
 
     def __init__(self, postlex: Any, terminals: tuple[Terminal, ...]) -> None:
@@ -51,14 +50,8 @@ class Indentation:
                     f"postlex {kind.__name__} changes {name} of lark.indenter.Indenter", feature="postlex"
                 )
         number = {t.name: k for k, t in enumerate(terminals)}
-
-        def known(name: str) -> int:
-            if name not in number:
-                raise ConstraintSyntaxError(f"the grammar has no terminal {name}, which postlex {kind.__name__} names")
-            return number[name]
-
-        self.newline = known(postlex.NL_type)
-        self.indent, self.dedent = known(postlex.INDENT_type), known(postlex.DEDENT_type)
+        self.newline = number[postlex.NL_type]
+        self.indent, self.dedent = number[postlex.INDENT_type], number[postlex.DEDENT_type]
         self.opening = frozenset(number[n] for n in postlex.OPEN_PAREN_types if n in number)
         self.closing = frozenset(number[n] for n in postlex.CLOSE_PAREN_types if n in number)
         self.tab = postlex.tab_len

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import UnsupportedFeatureError
+from outlines_core.grammar.completions import Completions
 from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.liveness import Liveness
 from outlines_core.grammar.loading import Grammar
@@ -26,11 +27,13 @@ class LexedRecogniser:
     """
 
     def __init__(self, grammar: Grammar, dfa: OrderedDfa, indentation: Indentation | None = None) -> None:
-        self._worlds_live: Liveness | _RowsLive
+        self._worlds_live: Liveness | Completions | _RowsLive
         if grammar.tables is not None:
             stacks = Stacks(grammar.tables, grammar.rules)
             self.machine = LexedMachine(grammar, dfa, stacks, indentation)
             self._worlds_live = Liveness(self.machine, stacks)
+            if indentation is not None:
+                self._worlds_live = Completions(self.machine, stacks, self._worlds_live.is_live)
         else:
             if indentation is not None:
                 raise UnsupportedFeatureError("postlex with Earley: use parser='lalr'", feature="postlex with earley")

@@ -127,7 +127,7 @@ class Lexical:
         known = self._begins.get(terminal)
         if known is None:
             grammar = self.machine.grammar
-            lexers = self._lexers_behind(terminal)
+            lexers = {lexer for lexer, _ in self._behind(terminal)}
             if terminal == self.newline:
                 lexers = set(range(len(grammar.lexers)))
             known = self._begins[terminal] = np.zeros(256, dtype=np.bool_)
@@ -135,12 +135,13 @@ class Lexical:
                 known |= self._first_bytes(k)
         return known
 
-    def _lexers_behind(self, terminal: int) -> set[int]:
-        """The lexers that may read what comes behind a terminal, or a variant."""
-        if terminal < VARIANT:
-            return self.separation.lexers_behind(terminal)
-        base, equal = self.machine.variants[terminal - VARIANT]
-        return {lexer for t in (base, *equal) for lexer in self.separation.lexers_behind(t)}
+    def _behind(self, terminal: int) -> set[tuple[int, int]]:
+        """What a terminal, or a variant, may be, each with a lexer that may read what comes behind it."""
+        every = (terminal,)
+        if terminal >= VARIANT:
+            base, equal = self.machine.variants[terminal - VARIANT]
+            every = (base, *equal)
+        return {(lexer, t) for t in every for lexer in self.separation.lexers_behind(t)}
 
     def _first_bytes(self, terminal: int) -> NDArray[np.bool_]:
         known = self._firsts.get(terminal)
@@ -221,17 +222,17 @@ class Lexical:
         separation = self.separation
         found = []
         for terminal, boundary in ends:
-            behind = {lexer} if terminal == IGNORED else self._lexers_behind(terminal)
-            if all(separation.is_good(k, boundary) for k in behind):
+            behind = {(lexer, terminal)} if terminal == IGNORED else self._behind(terminal)
+            if all(separation.is_good(k, boundary, t) for k, t in behind):
                 if terminal == IGNORED:
                     return [kernel.ANY]
                 found.append(terminal)
             elif terminal == self.newline:
                 continue  # it may become longer, and is good then
-            elif all(separation.is_blocked(k, boundary) for k in behind):
-                if self.machine.dfa.hold_at_end(boundary.obligations):
+            elif terminal == IGNORED or all(separation.is_blocked(k, boundary) for k, _ in behind):
+                if self.machine.dfa.hold_at_end(boundary.obligations):  # what else is behind it belongs to the row
                     found.append(kernel.AT_END if terminal == IGNORED else kernel.AT_END + 1 + terminal)
-            elif terminal != IGNORED:  # what is behind something ignored belongs to the row
+            else:
                 found.append(kernel.ENTANGLED)
         return found
 

@@ -5,8 +5,9 @@ be read, between two lexemes a boundary, behind a lexeme its terminal. A *summar
 that state may come to be popped: by a reduction to some nonterminal that pops so many more states below, with a
 control behind it. Summaries are a least fixpoint, found on demand; from them, a stack is followed down to its root.
 
-Behind a newline that counts, an indenter may put an INDENT or some DEDENTs; here any of these may come, as the columns
-of lines to come can be chosen freely. The column of the line that is being read is followed exactly.
+Behind a newline that counts, an indenter may put an INDENT or some DEDENTs; here any of these may come, as if the
+columns of lines to come could be chosen freely, and within brackets newlines may be dropped anywhere: what is dead is
+dead, what is live `grammar.completions` confirms. The column of the line that is being read is followed exactly.
 
 Source: T. Reps, S. Schwoon, S. Jha, D. Melski, *Weighted pushdown systems*, 2005, section 2 (saturation).
 """
@@ -25,6 +26,7 @@ __all__ = ["Liveness"]
 
 _ACCEPT: Final = -1
 _MOST_SUMMARIES: Final = 250_000  # about 2 KB each
+_MOST_STEPS: Final = 1_000_000  # for one question
 # what a control waits for: a lexeme, one behind a newline, one behind a DEDENT, the end, a terminal
 _LEXEME, _BEHIND_NEWLINE, _BEHIND_DEDENT, _END, _TERMINAL = range(5)
 
@@ -115,8 +117,12 @@ class Liveness:
         return known
 
     def _solve(self) -> None:
+        steps = 0
         while self._todo:
             job = self._todo.pop()
+            steps += 1
+            if steps > _MOST_STEPS:
+                raise LimitExceededError("the grammar's liveness needs too many steps", given=steps, limit=_MOST_STEPS)
             if len(job) == 1:
                 self._expand(job[0])
             else:

@@ -7,10 +7,12 @@ Only its search for terminals that may collide is left out, which says nothing a
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 from collections.abc import Sequence
 from copy import copy
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 import lark
@@ -23,10 +25,16 @@ from outlines_core.errors import ConstraintSyntaxError
 
 __all__ = ["END", "LEXERS", "Grammar", "LexerTable", "Rule", "Tables", "Terminal", "load_grammar"]
 
+_PATTERN_ERRORS: Final = (re.error, *([importlib.import_module("regex").error] if find_spec("regex") else []))
+"""Of patterns; Lark asks the `regex` module, where it is installed, what `re` does not understand."""
 END: Final = -1
 """Stands for the end of the text where terminals are numbered."""
 LEXERS: Final = ("contextual", "basic", "dynamic", "dynamic_complete", "scannerless")
 _PARSERS: Final = {"contextual": "lalr", "basic": "lalr"}
+_CRASHES: Final = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+"""How Lark ends for grammars that it does not foresee."""
+_LINE_TYPES: Final = ("NL_type", "INDENT_type", "DEDENT_type")
+"""Fields of an indenter that name terminals, whether some rule uses them or not."""
 
 
 class Terminal(NamedTuple):
@@ -56,6 +64,11 @@ class LexerTable(NamedTuple):
     order: tuple[int, ...]
     retyped: dict[int, tuple[int, ...]]
 
+    def readable(self, ignored: frozenset[int]) -> set[int]:
+        """The terminals that the parser may be given: what is ignored may only be what something else is retyped to."""
+        kept = [t for t in self.order if t not in ignored]
+        return {*kept, *(k for t in kept for k in self.retyped.get(t, ()))}
+
 
 class Tables(NamedTuple):
     """A LALR(1) automaton.
@@ -66,6 +79,7 @@ class Tables(NamedTuple):
         start, end: states.
         lexer: by state: number of the lexer that reads the next terminal.
         has_conflicts: was a shift preferred to a reduction, or one reduction to another?
+        is_pruned: were actions left out (`grammar.pruning`)?
     """
 
     actions: list[dict[int, int]]
@@ -74,6 +88,7 @@ class Tables(NamedTuple):
     end: int
     lexer: list[int]
     has_conflicts: bool
+    is_pruned: bool = False
 
 
 class Grammar(NamedTuple):
@@ -215,9 +230,33 @@ def load_grammar(
         offset = getattr(error, "pos_in_stream", None)
         message = f"the grammar is not one of Lark's: {str(error).strip()}"
         raise ConstraintSyntaxError(message, source=text, offset=min(offset or 0, len(text))) from error
-    except (LarkError, OSError, AssertionError, re.error) as error:
+    except (LarkError, OSError, AssertionError, *_PATTERN_ERRORS) as error:
         why = str(error).strip() or type(error).__name__
-        raise ConstraintSyntaxError(f"Lark refuses the grammar: {why}") from error
+        offset = _place(why, text)
+        message = f"Lark refuses the grammar: {why}"
+        raise ConstraintSyntaxError(message, source="" if offset is None else text, offset=offset or 0) from error
+    except _CRASHES as error:
+        if _raised_in(error) == __file__:
+            raise
+        raise ConstraintSyntaxError(f"Lark fails on the grammar: {type(error).__name__}: {error}") from error
+
+
+def _place(message: str, text: str) -> int | None:
+    """The offset of the line and column that a message of Lark names, if it means this text and no imported one."""
+    found = re.search(r"\bline (\d+),? column (\d+)(?: in (\S+):)?", message)
+    lines = text.splitlines(keepends=True)
+    if found is None or found[3] not in (None, "<string>") or int(found[1]) > len(lines):
+        return None
+    before = sum(map(len, lines[: int(found[1]) - 1]))
+    return min(before + int(found[2]) - 1, len(text))
+
+
+def _raised_in(error: BaseException) -> str:
+    """The file of the code that raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else trace.tb_frame.f_code.co_filename
 
 
 def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Grammar:
@@ -225,11 +264,11 @@ def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Gr
     terminals = [
         Terminal(t.name, t.pattern.to_regexp(), flags, isinstance(t.pattern, PatternStr)) for t in loaded.terminals
     ]
-    for rule in loaded.rules:
-        for symbol in rule.expansion:
-            if symbol.is_term and symbol.name not in number:
-                number[symbol.name] = len(terminals)
-                terminals.append(Terminal(symbol.name, None, 0, is_text=False))
+    declared = [symbol.name for rule in loaded.rules for symbol in rule.expansion if symbol.is_term]
+    for name in [*declared, *(getattr(postlex, field, None) for field in _LINE_TYPES)]:
+        if name is not None and name not in number:
+            number[name] = len(terminals)
+            terminals.append(Terminal(name, None, 0, is_text=False))
     nonterminals: dict[str, int] = {}
     for rule in loaded.rules:
         nonterminals.setdefault(rule.origin.name, len(nonterminals))

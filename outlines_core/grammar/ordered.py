@@ -21,7 +21,7 @@ from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
 from outlines_core.regex.nfa import ACCEPT, BEGIN, CHAR, END, SPLIT, Builder
 
-__all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa"]
+__all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa", "check_search", "is_consistent"]
 
 TEXT_ENDS: Final = 1
 """The state that matches only where the text ends."""
@@ -29,6 +29,8 @@ Obligations = frozenset[int]
 NOTHING: Final[Obligations] = frozenset()
 _MOST_ALTERNATIVES: Final = 64
 _FIRST_LEAD: Final = 0xC2
+_MOST_STATES: Final = 10_000
+_MOST_STEPS: Final = 400_000  # some 20 us each
 
 
 class Match(NamedTuple):
@@ -50,6 +52,9 @@ class OrderedDfa:
     """The automaton of some terminals, all or some of which are looked for at a time.
 
     States and pasts are ints; 0 is the dead state.
+
+    Attributes:
+        has_one_past: does it not matter what comes before a terminal?
 
     Args:
         nodes: patterns by terminal; None for one that matches nothing.
@@ -100,6 +105,7 @@ class OrderedDfa:
         self._past_rows: list[dict[int, int]] = []
         self.beginning = self._past_of(None, 0)
         self._anywhere = -1 if self._trackers else self._number_of(_Past((), (), is_beginning=False))
+        self.has_one_past = not self._trackers and BEGIN not in self._kind
 
     def first_classes(self, terminal: int) -> set[int]:
         """The classes of bytes with which texts of a terminal may begin, assertions taken to hold."""
@@ -119,6 +125,24 @@ class OrderedDfa:
             elif kind != ACCEPT:
                 stack.append(self._b[node])
         return found
+
+    def may_match(self, terminal: int) -> bool:
+        """Does some text match a terminal, assertions taken to hold?"""
+        seen: set[int] = set()
+        stack = [self._entry[terminal]] if self._entry[terminal] >= 0 else []
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            kind = self._kind[node]
+            if kind == ACCEPT:
+                return True
+            if kind == SPLIT:
+                stack.extend(self._targets[self._a[node] : self._b[node]])
+            elif kind != CHAR or any(self._dag[self._a[node]]):
+                stack.append(self._b[node])
+        return False
 
     def reads(self, byte: int) -> bool:
         """Does some terminal contain the byte?"""
@@ -433,3 +457,11 @@ def _behind_lead(byte: int) -> tuple[int, int, int]:
 def is_consistent(obligations: Obligations) -> bool:
     """Does none contradict another one outright?"""
     return len(obligations) < 2 or not any(-x in obligations for x in obligations)
+
+
+def check_search(states: int, classes: int) -> None:
+    """Raise LimitExceededError where it takes too many steps to find out what a terminal may end in."""
+    if states > _MOST_STATES or states * classes > _MOST_STEPS:
+        raise LimitExceededError(
+            "a terminal has too many states for a search of all its ends", given=states, limit=_MOST_STATES
+        )

@@ -2,8 +2,8 @@
 
 In most grammars something is ignored, and one short text of it, the *separator*, ends whatever was read before: behind
 it each terminal that a lexer knows can be read, and behind each of these the separator again. Where that is so, a stack
-that is live for the parser is live, and nobody has to look at obligations any more. Only behind a newline of an
-indenter, which the separator would make longer, the terminals must be readable at once.
+that is live for the parser is live, and nobody has to look at obligations any more. Some terminals *absorb* the
+separator, as newlines do with the spaces of the next line: behind these, all others must be readable at once.
 
 All this is found out by reading: one or two shortest texts of each terminal.
 """
@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from outlines_core.grammar.indentation import Indentation
-from outlines_core.grammar.loading import Grammar
+from outlines_core.grammar.loading import END
+from outlines_core.grammar.nesting import is_regular
+from outlines_core.grammar.ordered import NOTHING, check_search
 from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, Lexeme
 
 __all__ = ["Separation"]
@@ -29,21 +30,26 @@ class Separation:
 
     Attributes:
         lets_through: is there one, and are blocks and brackets, if there is an indenter, a matter of the rules?
-        newline: the indenter's terminal, or -1.
+        newline: the indenter's terminal, or -1; it counts as one that absorbs.
     """
 
     def __init__(self, machine: LexedMachine) -> None:
         self.machine, self.grammar = machine, machine.grammar
         indentation = machine.indentation
         self.newline = indentation.newline if indentation is not None else -1
+        self._line_bytes = (*machine.dfa.byte_of, 0x0A, 0x20, 0x09)
         self._samples: dict[int, list[bytes]] = {}
-        self._good: dict[tuple[int, Boundary], bool] = {}
+        self._good: dict[tuple[int, Boundary, bool], bool] = {}
+        self._absorbing: set[int] = set()
+        self._never: dict[int, set[int]] = {}  # by lexer: terminals to which others are always preferred
         self._behind: dict[int, set[int]] = self._lexers_behind()
         self._separator = b""
-        self._free: set[Boundary] = set()
+        self._free: set[tuple[int, Boundary]] = set()  # lexers and boundaries behind the separator
         regular = indentation is None or is_regular(self.grammar, indentation)
         texts = [text for k in sorted(self.grammar.ignored) for text in self.samples(k)]
-        self.lets_through = regular and any(map(self._try, texts))
+        self.lets_through = regular and any(
+            self._try(text) and (self.newline < 0 or (self._lines_are_free() and not self._unread)) for text in texts
+        )
 
     def _lexers_behind(self) -> dict[int, set[int]]:
         """By terminal: the lexers that read what comes behind it."""
@@ -62,14 +68,32 @@ class Separation:
         return found
 
     def unreadable(self) -> dict[int, int]:
-        """By state of the parser: a terminal that cannot be read there: a newline behind another one."""
+        """By state of the parser: terminals, as bits, that are not readable there, or may not be (what absorbs, behind
+        such a one).
+        """
         indentation, tables = self.machine.indentation, self.grammar.tables
         assert tables is not None
-        if indentation is None:
-            return {}
-        lines = (indentation.newline, indentation.indent, indentation.dedent)
+        lines = set(self._absorbing)
+        if indentation is not None:
+            lines |= {indentation.indent, indentation.dedent}
         behind = {a for actions in tables.actions for t, a in actions.items() if t in lines and a >= 0}
-        return dict.fromkeys(sorted(behind), indentation.newline)
+        found = dict.fromkeys(sorted(behind), sum(1 << t for t in self._absorbing))
+        for state, terminals in self._unread.items():
+            found[state] = found.get(state, 0) | sum(1 << t for t in terminals)
+        return found
+
+    @property
+    def _unread(self) -> dict[int, set[int]]:
+        """By state: terminals that it has actions on, but that its own lexer never gives to the parser."""
+        indentation, tables, grammar = self.machine.indentation, self.grammar.tables, self.grammar
+        assert tables is not None
+        zero_width = {END} if indentation is None else {END, indentation.indent, indentation.dedent}
+        read = [
+            table.readable(grammar.ignored) - self._never.get(lexer, set()) | zero_width
+            for lexer, table in enumerate(grammar.lexers)
+        ]
+        found = {state: actions.keys() - read[tables.lexer[state]] for state, actions in enumerate(tables.actions)}
+        return {state: terminals for state, terminals in found.items() if terminals}
 
     def lexers_behind(self, terminal: int) -> set[int]:
         """The lexers that may read what comes behind a terminal."""
@@ -80,7 +104,7 @@ class Separation:
         known = self._samples.get(terminal)
         if known is not None:
             return known
-        known = self._samples[terminal] = []
+        known = self._samples[terminal] = [b"\n"] if terminal == self.newline else []  # not a comment, if that counts
         dfa = self.machine.dfa
         letters = sorted(dfa.byte_of, key=lambda b: (not chr(b).isalpha() or b > 127, not 0x20 <= b < 0x7F, b))
         start = dfa.start((terminal,), dfa.past_after(dfa.beginning, 0x20))
@@ -114,16 +138,19 @@ class Separation:
     def _try(self, separator: bytes) -> bool:
         """Is this text a separator?"""
         self._separator, self._free = separator, set()
+        self._absorbing = {self.newline} if self.newline >= 0 else set()
+        self._never.clear()
         self._good.clear()
         machine = self.machine
-        todo: list[Boundary] = []
+        todo: list[tuple[int, Boundary, bool]] = []
+        unseparated: set[tuple[int, Boundary]] = set()
 
         def separated(lexer: int, boundary: Boundary) -> bool:
             for terminal, behind in self.read(lexer, boundary, separator):
                 if terminal == IGNORED and machine.dfa.hold_at_end(behind.obligations):
-                    if behind not in self._free:
-                        self._free.add(behind)
-                        todo.append(behind)
+                    if (lexer, behind) not in self._free:
+                        self._free.add((lexer, behind))
+                        todo.append((lexer, behind, True))
                     return True
             return False
 
@@ -133,39 +160,71 @@ class Separation:
         if not separated(tables.lexer[tables.start], first):
             return False
         while todo:
-            if len(self._free) > _MOST_BOUNDARIES:
+            if len(self._free) + len(unseparated) > _MOST_BOUNDARIES * len(self.grammar.lexers):
                 return False
-            boundary = todo.pop()
-            for lexer, table in enumerate(self.grammar.lexers):
-                for terminal in self._expected(table.order, table.retyped):
-                    behind = self._readable(lexer, boundary, terminal)
-                    if behind is None:
+            lexer, boundary, is_free = todo.pop()
+            for terminal in self._expected(lexer):
+                behind = self._readable(lexer, boundary, terminal)
+                if behind is None and not is_free:  # of these, `is_good` says below whether enough can be read
+                    continue
+                if behind is None:
+                    anywhere = boundary._replace(obligations=NOTHING)
+                    if not machine.dfa.has_one_past or self._readable(lexer, anywhere, terminal) is not None:
                         return False
-                    if terminal == self.newline:
-                        continue
-                    if not all(separated(following, behind) for following in self._behind.get(terminal, ())):
-                        return False
-        return True
+                    self._never.setdefault(lexer, set()).add(terminal)
+                    continue
+                for following in self._behind[terminal]:
+                    if not separated(following, behind):
+                        self._absorbing.add(terminal)
+                        if (following, behind) not in unseparated:
+                            unseparated.add((following, behind))
+                            todo.append((following, behind, False))
+        return all(
+            self.is_good(following, behind, terminal)
+            for lexer, boundary in sorted(self._free, key=repr)
+            for terminal in self._expected(lexer)
+            if terminal in self._absorbing and terminal != self.newline
+            if (behind := self._readable(lexer, boundary, terminal)) is not None
+            for following in self._behind[terminal]
+        )
 
-    def _expected(self, order: tuple[int, ...], retyped: dict[int, tuple[int, ...]]) -> list[int]:
+    def _expected(self, lexer: int) -> list[int]:
         """The terminals of a lexer that the parser asks for."""
-        every = dict.fromkeys((*order, *(k for texts in retyped.values() for k in texts)))
-        return [t for t in every if t not in self.grammar.ignored and t in self._behind]
+        readable = self.grammar.lexers[lexer].readable(self.grammar.ignored) - self._never.get(lexer, set())
+        return [t for t in sorted(readable) if t in self._behind]
 
     def _readable(self, lexer: int, boundary: Boundary, terminal: int) -> Boundary | None:
-        """The boundary behind a sample of the terminal, if it can be read at a boundary."""
+        """The boundary behind some text of the terminal, if it can be read at a boundary."""
         for sample in self.samples(terminal):
             for found, behind in self.read(lexer, boundary, sample):
                 if found == terminal:
                     return behind
+        start = self.machine.start(lexer, boundary)
+        seen, todo = {start}, deque([start])  # another terminal is preferred for the samples
+        while todo:
+            check_search(len(seen), self.machine.dfa.n_classes)
+            lexeme = todo.popleft()
+            for byte in self.machine.dfa.byte_of:
+                longer, ends = self.machine.step(lexeme, byte)
+                for found, behind in ends:
+                    if self.machine.resolve(lexer, found) == terminal:
+                        return behind
+                for one in longer:
+                    may_be = terminal in self.machine.dfa.terminals_of(one.state) or terminal in dict(one.keywords)
+                    if may_be and one not in seen:
+                        seen.add(one)
+                        todo.append(one)
         return None
 
-    def is_good(self, lexer: int, boundary: Boundary) -> bool:
-        """Can the parser be satisfied from this boundary, if it can be at all (by other things than a newline)?"""
-        key = lexer, boundary
+    def is_good(self, lexer: int, boundary: Boundary, terminal: int) -> bool:
+        """Can the parser be satisfied from this boundary behind a terminal, if it can be at all?
+
+        That is if the separator can be read, or else each terminal can (but for those that absorb, behind such a one).
+        """
+        key = lexer, boundary, terminal in self._absorbing
         known = self._good.get(key)
         if known is None:
-            known = self._good[key] = self._is_good(lexer, boundary)
+            known = self._good[key] = self._is_good(*key)
         return known
 
     def is_blocked(self, lexer: int, boundary: Boundary) -> bool:
@@ -173,77 +232,74 @@ class Separation:
         start = self.machine.start(lexer, boundary)
         return not any(any(self.machine.step(start, byte)) for byte in self.machine.dfa.byte_of)
 
-    def _is_good(self, lexer: int, boundary: Boundary) -> bool:
-        if boundary in self._free:
-            return True
-        if any(t == IGNORED and behind in self._free for t, behind in self.read(lexer, boundary, self._separator)):
+    def _is_good(self, lexer: int, boundary: Boundary, is_absorbed: bool) -> bool:
+        if (lexer, boundary) in self._free or self._is_separable(lexer, boundary):
             return True
         if not self.machine.dfa.hold_at_end(boundary.obligations):
             return False
-        table = self.grammar.lexers[lexer]
+        for terminal in self._expected(lexer):
+            if is_absorbed and terminal in self._absorbing:
+                continue
+            behind = self._readable(lexer, boundary, terminal)
+            if behind is None:
+                return False
+            if terminal not in self._absorbing and not all(
+                self._is_separable(k, behind) for k in self._behind[terminal]
+            ):
+                return False
+        return True
+
+    def _is_separable(self, lexer: int, boundary: Boundary) -> bool:
+        """Can the separator be read from this boundary?"""
+        read = self.read(lexer, boundary, self._separator)
+        return any(t == IGNORED and (lexer, behind) in self._free for t, behind in read)
+
+    # -- lines ------------------------------------------------------------------------------------------------------
+
+    def _lines_are_free(self) -> bool:
+        """Can a newline of the indenter end in whatever column is wanted, whatever was read of it?"""
         return all(
-            self._readable(lexer, boundary, terminal) is not None
-            for terminal in self._expected(table.order, table.retyped)
-            if terminal != self.newline
+            self._is_free_line(self.machine.start(lexer, boundary))
+            for lexer, boundary in sorted(self._free, key=repr)
+            if self.newline in self._expected(lexer)
         )
 
-
-def is_regular(grammar: Grammar, indentation: Indentation) -> bool:
-    """Do blocks and brackets nest in the rules, so that what they need is always possible?
-
-    In each rule an INDENT comes behind something that ends with a newline and is closed by a DEDENT, which comes behind
-    something that ends so as well; brackets are closed in the rule that opens them, with nothing of that kind between.
-    """
-    lines = {indentation.newline, indentation.indent, indentation.dedent}
-    marks = lines | indentation.opening | indentation.closing
-    holds: dict[int, set[int]] = {}  # by nonterminal: the marks that it may contain
-    lasts: dict[int, set[int]] = {}  # and the terminals that it may end with
-    nullable: set[int] = set()
-    changed = True
-    while changed:
-        changed = False
-        for rule in grammar.rules:
-            inside = holds.setdefault(rule.origin, set())
-            last = lasts.setdefault(rule.origin, set())
-            before = len(inside), len(last), len(nullable)
-            for symbol in rule.symbols:
-                inside |= {symbol} & marks if symbol >= 0 else holds.get(-1 - symbol, set())
-            for symbol in reversed(rule.symbols):
-                last |= {symbol} if symbol >= 0 else lasts.get(-1 - symbol, set())
-                if symbol >= 0 or -1 - symbol not in nullable:
-                    break
-            else:
-                nullable.add(rule.origin)
-            changed |= before != (len(inside), len(last), len(nullable))
-
-    def ends_lines(symbols: tuple[int, ...]) -> bool:
-        for symbol in reversed(symbols):
-            last = {symbol} if symbol >= 0 else lasts[-1 - symbol]
-            if not last <= {indentation.newline, indentation.dedent}:
+    def _is_free_line(self, start: Lexeme) -> bool:
+        """The same for newlines of one lexeme: each beginning must lead to a line break with free columns behind it."""
+        before: dict[Lexeme, list[Lexeme]] = {start: []}
+        free: dict[Lexeme, None] = {}
+        todo = [start]
+        while todo:
+            lexeme = todo.pop()
+            if self._breaks_freely(lexeme):
+                free[lexeme] = None
+            for byte in self._line_bytes:
+                for longer in self.machine.step(lexeme, byte)[0]:
+                    if self.newline in self.machine.dfa.terminals_of(longer.state):
+                        if longer not in before:
+                            todo.append(longer)
+                        before.setdefault(longer, []).append(lexeme)
+            if len(before) > _MOST_STATES:
                 return False
-            if symbol >= 0 or -1 - symbol not in nullable:
-                return True
-        return False
+        todo = list(free)
+        while todo:
+            for lexeme in before[todo.pop()]:
+                if lexeme not in free:
+                    free[lexeme] = None
+                    todo.append(lexeme)
+        return len(free) == len(before)
 
-    for rule in grammar.rules:
-        blocks = brackets = 0
-        for k, symbol in enumerate(rule.symbols):
-            inner = {symbol} & marks if symbol >= 0 else holds[-1 - symbol]
-            if brackets and inner & lines:
-                return False
-            if symbol in (indentation.indent, indentation.dedent):
-                blocks += 1 if symbol == indentation.indent else -1
-                earlier = rule.symbols[:k]
-                if blocks not in (0, 1) or brackets or not ends_lines(earlier):
-                    return False
-                if symbol == indentation.indent and earlier[-1] != indentation.newline:
-                    return False
-            elif symbol in indentation.opening:
-                brackets += 1
-            elif symbol in indentation.closing:
-                brackets -= 1
-                if brackets < 0:
-                    return False
-        if blocks or brackets:
-            return False
-    return True
+    def _breaks_freely(self, lexeme: Lexeme) -> bool:
+        """Can a line break follow, and any number of spaces behind it (or of tabs, if no space can)?"""
+        lines = self._lines(lexeme, 0x0A)
+        spaces = [after for line in lines for after in self._lines(line, 0x20)]
+        tabs = [after for line in lines for after in self._lines(line, 0x09)]
+        if spaces or any(self.machine.step(after, 0x20)[0] for after in (*lines, *tabs)):
+            return any(one in self._lines(one, 0x20) for one in spaces)
+        return any(one in self._lines(one, 0x09) for one in tabs)
+
+    def _lines(self, lexeme: Lexeme, byte: int) -> tuple[Lexeme, ...]:
+        """The longer lexemes after a byte, if the newline may also end there."""
+        longer, ends = self.machine.step(lexeme, byte)
+        may_end = any(t == self.newline and all(self.is_good(k, b, t) for k in self._behind[t]) for t, b in ends)
+        return longer if may_end else ()

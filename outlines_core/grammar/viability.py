@@ -1,11 +1,12 @@
 """Is every stack that a LALR parser can come to also one from which a text can be finished, as far as terminals go?
 
 It is if the table has no conflicts and every nonterminal derives something: a stack is then a viable prefix. Where an
-action was preferred to another one, a proof is tried. From a state on top of the stack, texts lead to reductions that
-pop it: to which nonterminal, how many states below, and which terminals may wait then. These *pops* are a least
-fixpoint. All stacks are live if from each state that a terminal leads to there is a pop such that, whatever state comes
-up below, the same holds again for the state that the nonterminal leads to and the terminals that wait. As pops shorten
-the stack, this is a greatest fixpoint.
+action was preferred to another one, or left out as its terminal never comes, a proof is tried. From a state on top of
+the stack, texts lead to reductions that pop it: to which nonterminal, how many states below, and which terminals may
+wait then. These *pops* are a least fixpoint. All stacks are live if from each state that a terminal leads to there is a
+pop such that, whatever state comes up below, the same holds again for the state that the nonterminal leads to and the
+terminals that wait. For pops that shorten the stack this is a greatest fixpoint, for those that leave it as high, as of
+lists, a least one within.
 
 Sets of terminals are ints, bit t for terminal t.
 """
@@ -19,18 +20,19 @@ __all__ = ["all_stacks_live"]
 _MOST_STEPS = 3_000_000
 Pops = dict[tuple[int, int], int]
 """(nonterminal, states to pop below the one on top) -> terminals that may wait behind that reduction."""
+_Place = tuple[int, int]
+"""A state on top, and the terminals one of which waits."""
 
 
 def all_stacks_live(grammar: Grammar, unreadable: dict[int, int]) -> bool:
     """True if it is proved, False if not.
 
     Args:
-        unreadable: by state: a terminal that cannot come next, whatever the table says.
+        unreadable: by state: terminals that cannot come next, whatever the table says.
     """
     assert grammar.tables is not None
-    if not _all_productive(grammar):
-        return False
-    return not (grammar.tables.has_conflicts or unreadable) or _Proof(grammar, unreadable).holds()
+    is_plain = not (grammar.tables.has_conflicts or grammar.tables.is_pruned or unreadable)
+    return (is_plain and _all_productive(grammar)) or _Proof(grammar, unreadable).holds()
 
 
 def _all_productive(grammar: Grammar) -> bool:
@@ -66,7 +68,7 @@ class _Proof:
             self._shifts.append(shifts)
             self._reductions.append(reductions)
             reads = sum(shifts.values()) | sum(reductions.values())
-            self._reads.append(reads & ~(1 << unreadable[state] if state in unreadable else 0))
+            self._reads.append(reads & ~unreadable.get(state, 0))
         self._before: list[set[int]] = [set() for _ in tables.actions]
         for state, shifts in enumerate(self._shifts):
             for target in (*shifts, *tables.gotos[state].values()):
@@ -166,8 +168,10 @@ class _Proof:
         return known
 
     def _all_live(self) -> bool:
-        ways: dict[tuple[int, int], list[list[tuple[int, int]]]] = {}
-        users: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        ways: dict[
+            _Place, list[tuple[bool, list[_Place]]]
+        ] = {}  # by place: does the stack stay as high; what is needed
+        users: dict[_Place, list[_Place]] = {}
         todo = [(state, self._reads[state]) for state in self._first]
         while todo:
             place = todo.pop()
@@ -176,21 +180,27 @@ class _Proof:
             self._steps += 1
             if self._steps > _MOST_STEPS:
                 return False
-            mine: list[list[tuple[int, int]]] = []
+            mine: list[tuple[bool, list[_Place]]] = []
             for (nonterminal, more), mask in self._own_pops(*place, None).items():
                 reached = self._reached(place[0], nonterminal, more) if nonterminal >= 0 else frozenset()
                 accepts = self._end if mask & self._end_bit else -1
                 needed = [(target, mask) for target in sorted(reached) if target != accepts]
-                mine.append(needed)
+                mine.append((not more, needed))
                 for one in needed:
                     users.setdefault(one, []).append(place)
                     todo.append(one)
             ways[place] = mine
-        dead: set[tuple[int, int]] = set()
-        doubtful = list(ways)
-        while doubtful:
-            place = doubtful.pop()
-            if place not in dead and all(any(one in dead for one in needed) for needed in ways[place]):
-                dead.add(place)
-                doubtful.extend(users.get(place, ()))
-        return not any((state, self._reads[state]) in dead for state in self._first)
+        live = set(ways)
+        while True:
+            found: set[_Place] = set()
+            doubtful = list(ways)
+            while doubtful:
+                place = doubtful.pop()
+                if place not in found and any(
+                    all(one in (found if is_level else live) for one in needed) for is_level, needed in ways[place]
+                ):
+                    found.add(place)
+                    doubtful.extend(users.get(place, ()))
+            if found == live:
+                return all((state, self._reads[state]) in live for state in self._first)
+            live = found

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from outlines_core.grammar.indentation import FLAT, Indentation, Indents
 from outlines_core.grammar.loading import END, Grammar
-from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, is_consistent
+from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, check_search, is_consistent
+from outlines_core.grammar.pruning import pruned
 from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
 
@@ -66,6 +67,9 @@ class World(NamedTuple):
 class LexedMachine:
     """What configurations become byte by byte.
 
+    Attributes:
+        grammar: one whose LALR table has only actions on what lexers read.
+
     Args:
         grammar: one with lexers.
         dfa: of all its terminals.
@@ -76,7 +80,8 @@ class LexedMachine:
     def __init__(
         self, grammar: Grammar, dfa: OrderedDfa, stacks: Stacks | Rows, indentation: Indentation | None = None
     ) -> None:
-        self.grammar, self.dfa, self.stacks, self.indentation = grammar, dfa, stacks, indentation
+        self.grammar = pruned(grammar, dfa, indentation)
+        self.dfa, self.stacks, self.indentation = dfa, stacks, indentation
         self._retyped: dict[int, set[int]] = {}
         for lexer in grammar.lexers:
             for base, texts in lexer.retyped.items():
@@ -185,6 +190,7 @@ class LexedMachine:
         todo = [lexeme]
         while todo:
             at = todo.pop()
+            check_search(len(seen), self.dfa.n_classes)
             for byte in self.dfa.byte_of:
                 longer, ends = self.step(at, byte)
                 found.update(ends)

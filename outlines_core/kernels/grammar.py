@@ -132,6 +132,35 @@ def _shift(lr, units, stacks, meta, p, t):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def ends(lr, units, stacks, indents, meta, p, x):  # type: ignore[no-untyped-def]
+    """May the text end behind this stack?"""
+    top = meta[M_STACKS]
+    if meta[M_INDENTED] != 0:
+        meta[M_LOOKED] |= INDENTS
+        while indents[x, 1] >= 0 and p != 0:
+            x = np.int64(indents[x, 1])
+            p = _shift(lr, units, stacks, meta, p, meta[M_CLOSE])
+    if p != 0:
+        p = _shift(lr, units, stacks, meta, p, np.int64(lr[L_WIDTH] - 1))
+    meta[M_STACKS] = top
+    return p != 0
+
+
+@njit(cache=True, nogil=True)
+def _goes_on(lr, units, stacks, indents, meta, p, x):  # type: ignore[no-untyped-def]
+    """Behind a newline and the INDENT or DEDENTs of its column: may something else come, or the end of the text?"""
+    top, width = meta[M_STACKS], np.int64(lr[L_WIDTH])
+    actions = lr[L_ACTIONS] + np.int64(stacks[p, 0]) * width
+    for t in range(width - 1):
+        if lr[actions + t] != 0 and t != meta[M_OPEN] and t != meta[M_CLOSE]:
+            taken = _shift(lr, units, stacks, meta, p, t) != 0
+            meta[M_STACKS] = top
+            if taken:
+                return True
+    return ends(lr, units, stacks, indents, meta, p, x)
+
+
+@njit(cache=True, nogil=True)
 def after(lr, units, stacks, indents, meta, p, x, t, column):  # type: ignore[no-untyped-def]
     """Stack and indents after a terminal whose text ends in a column; stack 0 if it is refused."""
     if meta[M_INDENTED] == 0:
@@ -148,11 +177,14 @@ def after(lr, units, stacks, indents, meta, p, x, t, column):  # type: ignore[no
             return np.int64(0), x
         if column > indents[x, 0]:
             p = _shift(lr, units, stacks, meta, p, meta[M_OPEN])
-            return p, np.int64(_push(indents, meta, M_INDENTS, column, x, 0))
-        while column < indents[x, 0] and p != 0:
-            x = np.int64(indents[x, 1])
-            p = _shift(lr, units, stacks, meta, p, meta[M_CLOSE])
-        if column != indents[x, 0]:
+            x = np.int64(_push(indents, meta, M_INDENTS, column, x, 0))
+        else:
+            while column < indents[x, 0] and p != 0:
+                x = np.int64(indents[x, 1])
+                p = _shift(lr, units, stacks, meta, p, meta[M_CLOSE])
+            if column != indents[x, 0]:
+                return np.int64(0), x
+        if p != 0 and not _goes_on(lr, units, stacks, indents, meta, p, x):
             return np.int64(0), x
         return p, x
     p = _shift(lr, units, stacks, meta, p, t)
@@ -161,21 +193,6 @@ def after(lr, units, stacks, indents, meta, p, x, t, column):  # type: ignore[no
     elif p != 0 and kind == CLOSES:  # never the first bracket: they nest in the rules (`separation.is_regular`)
         x = np.int64(_push(indents, meta, M_INDENTS, indents[x, 0], indents[x, 1], brackets - 1))
     return p, x
-
-
-@njit(cache=True, nogil=True)
-def ends(lr, units, stacks, indents, meta, p, x):  # type: ignore[no-untyped-def]
-    """May the text end behind this stack?"""
-    top = meta[M_STACKS]
-    if meta[M_INDENTED] != 0:
-        meta[M_LOOKED] |= INDENTS
-        while indents[x, 1] >= 0 and p != 0:
-            x = np.int64(indents[x, 1])
-            p = _shift(lr, units, stacks, meta, p, meta[M_CLOSE])
-    if p != 0:
-        p = _shift(lr, units, stacks, meta, p, np.int64(lr[L_WIDTH] - 1))
-    meta[M_STACKS] = top
-    return p != 0
 
 
 @njit(cache=True, nogil=True)

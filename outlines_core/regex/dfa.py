@@ -28,6 +28,7 @@ __all__ = ["DEAD", "FIRST", "LazyDfa"]
 
 DEAD: Final = 0
 FIRST: Final = 2
+_MOST_EFFORT: Final = 10_000
 _NO_FLAGS = np.zeros(0, dtype=np.uint8)
 _NO_MARKS = np.zeros(0, dtype=np.int32)
 
@@ -40,7 +41,10 @@ class LazyDfa:
         accept: (capacity,) uint8.
         allowed: (capacity,) uint8; for the automaton on top: may a token lead here? 0 no, 1 yes, 2 not known yet.
         start: the initial state; DEAD if nothing matches.
+        effort: transitions that were found one by one, where that is slow; 0 where it is not.
     """
+
+    effort = 0
 
     def __init__(self, nfa: ByteNfa, limits: Limits = DEFAULT_LIMITS) -> None:
         self.nfa, self.limits = nfa, limits
@@ -272,6 +276,10 @@ class LazyDfa:
                 chosen[klass] = byte
         return chosen
 
+    def bound_effort(self) -> int:
+        """What `effort` may come to within one search."""
+        return self.effort + _MOST_EFFORT
+
     def shortest(self, state: int, *, usable: NDArray[np.bool_] | None = None) -> bytes | None:
         """A shortest text that leads from `state` to acceptance, out of the `usable` bytes; None if there is none."""
         if state == DEAD:
@@ -285,7 +293,12 @@ class LazyDfa:
                 letters[self.byte_class[byte]] = byte
         came_from: dict[int, tuple[int, int]] = {state: (-1, -1)}
         queue = deque([state])
+        bound = self.bound_effort()
         while queue:
+            if self.effort > bound:
+                raise LimitExceededError(
+                    "the shortest text to the end is too long to be searched for", given=self.effort, limit=bound
+                )
             at = queue.popleft()
             for klass, target in enumerate(self.row(at).tolist()):
                 if target == DEAD or target in came_from or letters[klass] < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -210,6 +211,80 @@ def test_lists_nested_to_the_right_or_left_come_to_a_fixed_state(vocabulary: oc.
             assert automaton.n_states == n
 
 
+LINES = r"""
+    start: stmt* _NL?
+    stmt: "a"+ _NL | "a" ":" _NL _INDENT stmt+ _DEDENT
+    %declare _INDENT _DEDENT
+"""
+
+
+def live_prefixes(automaton: oc.GrammarAutomaton, letters: str, longest: int) -> set[str]:
+    found, todo = set(), [("", automaton.initial_state)]
+    for text, state in todo:
+        found.add(text)
+        if len(text) < longest:
+            after = [(text + c, automaton.next_state(state, ord(c))) for c in letters]
+            todo += [(one, at) for one, at in after if at != oc.DEAD]
+    return found
+
+
+@pytest.mark.parametrize("lexer", ["contextual", "basic"])
+@pytest.mark.parametrize(
+    ("grammar", "letters"),
+    [
+        ('start: "a" "b" | "c"\n%ignore "b"', "abc"),
+        ('start: N "b" | "c"\nN: /[a-c]/\n%ignore "b"', "abc"),
+        ('start: "a" B | "c"\nB: /b[^\\s\\S]/\n%ignore " "', "ac "),
+        ('_T: "bbc"\nstart: ["ac"i "ab"] "c" |\n%ignore _T\n%ignore "a"', "abc"),
+    ],
+)
+def test_what_is_ignored_is_not_given_to_the_parser(
+    vocabulary: oc.Vocabulary, lexer: Any, grammar: str, letters: str
+) -> None:
+    parser = lark.Lark(grammar, parser="lalr", lexer=lexer)
+    texts = ["".join(t) for n in range(9) for t in itertools.product(letters, repeat=n)]
+    parsed = [text for text in texts if parses(parser, text)]
+    try:
+        automaton = oc.compile_grammar(grammar, vocabulary, lexer=lexer)
+    except oc.UnsatisfiableError:
+        assert not parsed
+        return
+    live = live_prefixes(automaton, letters, 3)
+    assert live == {text[:n] for text in parsed for n in range(min(4, len(text) + 1))}
+    assert all(accepts(automaton, text) == parses(parser, text) for text in texts[:2000])
+
+
+def test_a_grammar_of_what_is_ignored_has_no_texts(vocabulary: oc.Vocabulary) -> None:
+    for lexer in ("contextual", "basic"):
+        with pytest.raises(oc.UnsatisfiableError):
+            oc.compile_grammar('start: "a"\n%ignore "a"', vocabulary, lexer=lexer)
+
+
+@pytest.mark.parametrize(
+    ("lines", "dead", "live"),
+    [
+        (LINES + r"_NL: /(\n[ \t]*)+/" + '\n%ignore "#"', ["a:\n#", "a:\n  a\n #", "a\n #"], ["a:\n #", "a:\n  a\n#"]),
+        (LINES + r"_NL: /\n[\t]*/+" + '\n%ignore " "', ["a:\n "], ["a:\n\t ", " "]),
+        (LINES + r"_NL: /\n+[ ]*/" + "\n%ignore /a\\n/", ["aa\n\n a"], ["aa\n\na"]),
+        (LINES + r"_NL: /\n[ ]*/" + '\n%ignore "#"', ["a\n ", "a:\n#"], ["a:\n ", "a\n#"]),
+    ],
+)
+def test_columns_that_lead_nowhere(vocabulary: oc.Vocabulary, lines: str, dead: list[str], live: list[str]) -> None:
+    """Behind a newline the parser may wait for an INDENT that only the next newline could bring."""
+    automaton = oc.compile_grammar(lines, vocabulary, postlex=TreeIndenter())
+    for text in dead + live:
+        n, _ = automaton.accept_tokens(automaton.initial_state, list(text.encode()))
+        assert (n == len(text)) == (text in live), text
+
+
+def test_an_indenter_may_name_terminals_that_no_rule_uses(vocabulary: oc.Vocabulary) -> None:
+    for grammar, text in (('start: ("a" _NL)+\n_NL: /\\n */', "a\na\n"), ('start: "a"+', "aa")):
+        assert parses(lark.Lark(grammar, parser="lalr", postlex=TreeIndenter()), text)
+        automaton = oc.compile_grammar(grammar, vocabulary, postlex=TreeIndenter())
+        assert accepts(automaton, text)
+        assert not accepts(automaton, "a\n a\n")
+
+
 def test_a_grammar_without_texts_is_refused(vocabulary: oc.Vocabulary) -> None:
     for grammar, options in (
         ("start: A A\nA: /a+/", {}),
@@ -233,6 +308,17 @@ def test_errors_are_larks_with_their_place(vocabulary: oc.Vocabulary) -> None:
     with pytest.raises(oc.ConstraintSyntaxError, match="line 2, column 6") as caught:
         oc.compile_grammar('start: "a"\nrule |', vocabulary)
     assert caught.value.offset == 16
+    for grammar, offset in (('start: "a" -> B', 14), ('start: "a"\n  $', 13), ('start: "a"\nB: "x" | ~', 20)):
+        with pytest.raises(oc.ConstraintSyntaxError, match="Lark refuses") as caught:
+            oc.compile_grammar(grammar, vocabulary)
+        assert caught.value.offset == offset
+    with pytest.raises(oc.ConstraintSyntaxError, match="Lark fails on the grammar: AttributeError"):
+        oc.compile_grammar('start: "a"\n%declare foo', vocabulary)
+    for lexer in ("contextual", "dynamic", "scannerless"):
+        with pytest.raises(oc.ConstraintSyntaxError, match="Lark refuses the grammar: (Cannot compile|unterminated)"):
+            oc.compile_grammar("start: A\nA: /[abc/", vocabulary, lexer=lexer)
+        with pytest.raises(oc.ConstraintSyntaxError, match="Lark refuses the grammar: (Cannot compile|bad escape)"):
+            oc.compile_grammar("start: A\nA: /\\p{L}/", vocabulary, lexer=lexer)
     with pytest.raises(oc.ConstraintSyntaxError, match="'missing' used but not defined"):
         oc.compile_grammar("start: missing", vocabulary)
     with pytest.raises(oc.ConstraintSyntaxError, match="zero-width"):

@@ -1,0 +1,186 @@
+"""Lark grammars: which way the question of liveness is answered, and that it always is, or refused in time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import lark
+import pytest
+from lark.indenter import Indenter
+
+import outlines_core as oc
+from outlines_core.grammar.indentation import Indentation
+from outlines_core.grammar.loading import load_grammar
+from outlines_core.grammar.nesting import is_regular
+from outlines_core.grammar_core import GrammarCore
+
+
+class Blocks(Indenter):
+    NL_type = "_NL"
+    OPEN_PAREN_types = ["LPAR"]
+    CLOSE_PAREN_types = ["RPAR"]
+    INDENT_type = "_INDENT"
+    DEDENT_type = "_DEDENT"
+    tab_len = 2
+
+
+LINES = '\nLPAR: "("\nRPAR: ")"\n_NL: /(\\n[ ]*)+/\n%declare _INDENT _DEDENT\n'
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> oc.Vocabulary:
+    return oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)})
+
+
+def parses(parser: lark.Lark, text: str) -> bool:
+    try:
+        parser.parse(text)
+    except (lark.exceptions.UnexpectedInput, lark.indenter.DedentError, AssertionError, IndexError):
+        return False
+    return True
+
+
+def live(automaton: oc.GrammarAutomaton, text: str) -> bool:
+    return automaton.accept_tokens(automaton.initial_state, list(text.encode()))[0] == len(text.encode())
+
+
+def prefixes(automaton: oc.GrammarAutomaton, letters: str, longest: int) -> set[str]:
+    """The live ones, with `$` behind those where the text may end."""
+    found: set[str] = set()
+    todo = [("", automaton.initial_state)]
+    for text, state in todo:
+        found.add(text)
+        if automaton.is_accepting(state):
+            found.add(f"{text}$")
+        if len(text) < longest:
+            after = [(text + c, automaton.next_state(state, ord(c))) for c in letters]
+            todo += [(one, at) for one, at in after if at != oc.DEAD]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rules", "nests"),
+    [
+        ('start: stmt+\nstmt: "a" _NL | "a" _NL _INDENT stmt+ _DEDENT', True),
+        ('start: stmt+\nstmt: "a" _NL | head stmt+ _DEDENT\nhead: "a" _NL _INDENT', True),
+        ('start: stmt*  last\nstmt: "a" _NL\nlast: "a" | "a" _NL _INDENT stmt* last _DEDENT', True),
+        ('start: stmt+\nstmt: "a" _NL | "a" _NL _INDENT "a" _DEDENT', False),  # more may follow what ends in no line
+        ('start: stmt+\nstmt: "a" _NL | stmt _INDENT stmt _DEDENT', False),  # an INDENT behind a DEDENT
+        ('start: stmt+\nstmt: "a" _NL | "a" _NL _INDENT stmt', False),
+        ('start: stmt+\nstmt: "a" [LPAR "a" RPAR] _NL', True),
+        ('start: stmt+\nstmt: "a" open "a" RPAR _NL\nopen: LPAR', True),
+        ('start: stmt+\nstmt: "a" [LPAR "a" _NL RPAR] _NL', False),
+        ('start: stmt+\nstmt: ("a" | LPAR | RPAR)+ _NL', False),
+    ],
+)
+def test_which_rules_nest(vocabulary: oc.Vocabulary, rules: str, nests: bool) -> None:
+    postlex = Blocks()
+    grammar = load_grammar(rules + LINES, postlex=postlex)
+    assert is_regular(grammar, Indentation(postlex, grammar.terminals)) == nests
+
+
+@pytest.mark.parametrize(
+    ("rules", "letters"),
+    [
+        ('start: stmt*  last\nstmt: "a" _NL\nlast: "a" | "a" _NL _INDENT stmt* last _DEDENT\n%ignore "#"', "a\n #"),
+        ('start: stmt+\nstmt: "a" _NL | "a" _NL _INDENT "a" _DEDENT', "a\n "),
+        ('start: stmt+\nstmt: "a" _NL | stmt _INDENT stmt _DEDENT', "a\n "),
+        ('start: stmt+\nstmt: ("a" | LPAR | RPAR)+ _NL', "a\n()"),
+        ('start: "a" LPAR _NL "a" RPAR | "a" _NL _INDENT "a" LPAR "a" RPAR _DEDENT', "a\n ()"),
+    ],
+)
+def test_blocks_and_brackets_are_those_of_lark(vocabulary: oc.Vocabulary, rules: str, letters: str) -> None:
+    """By all texts of a few letters: what begins one that lark parses is live, and what is live begins such a one."""
+    parser = lark.Lark(rules + LINES, parser="lalr", postlex=Blocks())
+    texts = ["".join(t) for n in range(8) for t in itertools.product(letters, repeat=n)]
+    parsed = {text for text in texts if parses(parser, text)}
+    try:
+        found = prefixes(oc.compile_grammar(rules + LINES, vocabulary, postlex=Blocks()), letters, 2)
+    except oc.UnsatisfiableError:
+        found = set()
+    begun = {text[:n] for text in parsed for n in range(min(2, len(text)) + 1)}
+    assert found == begun | {f"{text}$" for text in parsed if len(text) <= 2}
+
+
+def test_a_terminal_may_absorb_the_separator(vocabulary: oc.Vocabulary) -> None:
+    grammar = 'start: (NAME NL)+\nNAME: /[a-z]+/\nNL: /(\\n[ ]*)+/\n%ignore " "'
+    automaton = oc.compile_grammar(grammar, vocabulary)
+    assert isinstance(automaton._core, GrammarCore)
+    assert live(automaton, " a \n  b")
+    assert not live(automaton, "a\n  \n%")
+
+
+def test_a_terminal_to_which_another_one_is_always_preferred(vocabulary: oc.Vocabulary) -> None:
+    grammar = 'start: (A "x" | B "y")\nA.2: /ab?/\nB: "ab"\n%ignore " "'
+    parser = lark.Lark(grammar, parser="lalr")
+    automaton = oc.compile_grammar(grammar, vocabulary)
+    assert isinstance(automaton._core, GrammarCore)
+    for text in ("abx", "aby", "ab y", "a x"):
+        n, state = automaton.accept_tokens(automaton.initial_state, list(text.encode()))
+        assert (n == len(text) and automaton.is_accepting(state)) == parses(parser, text)
+    assert not live(automaton, "aby")
+
+
+def test_a_list_whose_end_is_never_read(vocabulary: oc.Vocabulary) -> None:
+    """Z is preferred to END, so that only more of the list could follow."""
+    automaton = oc.compile_grammar('start: "c" | Z+ END\nZ: /b|aa+b/\nEND: "bba"\n%ignore "a"', vocabulary)
+    assert live(automaton, "ac")
+    assert not live(automaton, "b")
+
+
+def test_what_must_hold_behind_ignored_text_may_hold_in_several_ways(vocabulary: oc.Vocabulary) -> None:
+    """The mask and the steps agree where the first of these ways leads nowhere."""
+    grammar = """
+    x: T
+    T: /a{2,}[ ]b[b] /
+    A: /(?:a|$.(?![ ]\\w[ ]))/
+    %ignore A
+    %ignore /(?=b)(?:b(?= .)(?= ++)| )/
+    %extend A: "   "
+    """
+    automaton = oc.compile_grammar(grammar, vocabulary, start="x", lexer="basic")
+    mask = oc.allocate_bitmask(1, vocabulary)[0]
+    for text in ("", "b", "ab", "ab ", "aa b"):
+        _, state = automaton.accept_tokens(automaton.initial_state, list(text.encode()))
+        automaton.fill_mask(state, mask)
+        allowed = {k for k in range(256) if automaton.next_state(state, k) != oc.DEAD}
+        assert {k for k in range(256) if mask[k >> 5] >> (k & 31) & 1} == allowed != set()
+
+
+@pytest.mark.parametrize("lexer", ["contextual", "basic", "dynamic", "dynamic_complete", "scannerless"])
+def test_a_terminal_of_too_many_states_is_refused_in_time(vocabulary: oc.Vocabulary, lexer: Any) -> None:
+    began = time.thread_time()
+    with pytest.raises(oc.LimitExceededError, match="too many states"):
+        oc.compile_grammar("start: A\nA: /(ab){2,50000}c/i", vocabulary, lexer=lexer)
+    assert time.thread_time() - began < 10
+
+
+def test_the_fewest_tokens_are_found_or_the_search_is_given_up() -> None:
+    """Along deep nesting there is no end of states."""
+    tokens = ["".join(t) for n in (1, 2, 3) for t in itertools.product("ab ", repeat=n)]
+    vocabulary = oc.Vocabulary(256, {t.encode(): [k if k < 256 else k + 1] for k, t in enumerate(tokens)})
+    grammar = 'start: "(" start ")" | "b " start "ba" | "b" start B |\nB: " a "\n%ignore "  a"'
+    automaton = oc.compile_grammar(grammar.replace('"(" start ")" | ', ""), vocabulary, lexer="dynamic_complete")
+    state = automaton.initial_state
+    for _ in range(12):
+        state = automaton.next_state(state, tokens.index("b"))
+    began = time.thread_time()
+    try:
+        left = automaton.min_tokens_to_accept(state)
+    except oc.LimitExceededError:
+        left = -1
+    assert time.thread_time() - began < 30
+    assert left in (-1, 12)
+
+
+def test_distances_on_a_shortest_way_are_remembered(vocabulary: oc.Vocabulary) -> None:
+    automaton = oc.compile_grammar('start: "abc" | "a" start "d"', vocabulary, lexer="dynamic")
+    state = automaton.initial_state
+    assert automaton.min_tokens_to_accept(state) == 3
+    for letter in "aaabcdd":
+        state = automaton.next_state(state, ord(letter))
+        after = [automaton.next_state(state, c) for c in b"abcd"]
+        left = min((automaton.min_tokens_to_accept(s) + 1 for s in after if s != oc.DEAD), default=0)
+        assert automaton.min_tokens_to_accept(state) == left or automaton.is_accepting(state)
