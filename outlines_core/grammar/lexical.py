@@ -137,7 +137,7 @@ class Lexical:
 
     def _behind(self, terminal: int) -> set[tuple[int, int]]:
         """What a terminal, or a variant, may be, each with a lexer that may read what comes behind it."""
-        every = (terminal,)
+        every: tuple[int, ...] = (terminal,)
         if terminal >= VARIANT:
             base, equal = self.machine.variants[terminal - VARIANT]
             every = (base, *equal)
