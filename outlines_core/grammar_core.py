@@ -41,6 +41,8 @@ class StackedRecogniser:
         separation: of the machine; it must hold.
     """
 
+    weight = 1
+
     def __init__(self, machine: LexedMachine, separation: Separation, limits: Limits) -> None:
         self.machine, self.limits = machine, limits
         self.lexical = Lexical(machine, separation, limits)

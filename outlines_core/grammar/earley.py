@@ -66,6 +66,8 @@ class EarleyRecogniser:
         lexer: "dynamic", "dynamic_complete" or "scannerless".
     """
 
+    weight = 10
+
     def __init__(self, grammar: Grammar, dfa: OrderedDfa, lexer: str) -> None:
         self.grammar, self.dfa = grammar, dfa
         self._is_complete = lexer == "dynamic_complete"

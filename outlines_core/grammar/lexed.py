@@ -26,6 +26,8 @@ class LexedRecogniser:
         UnsupportedFeatureError: an indenter without LALR.
     """
 
+    weight = 10
+
     def __init__(self, grammar: Grammar, dfa: OrderedDfa, indentation: Indentation | None = None) -> None:
         self._worlds_live: Liveness | Completions | _RowsLive
         if grammar.tables is not None:

@@ -28,7 +28,7 @@ __all__ = ["DEAD", "FIRST", "LazyDfa"]
 
 DEAD: Final = 0
 FIRST: Final = 2
-_MOST_EFFORT: Final = 10_000
+_MOST_EFFORT: Final = 100_000  # some seconds
 _NO_FLAGS = np.zeros(0, dtype=np.uint8)
 _NO_MARKS = np.zeros(0, dtype=np.int32)
 
@@ -41,7 +41,7 @@ class LazyDfa:
         accept: (capacity,) uint8.
         allowed: (capacity,) uint8; for the automaton on top: may a token lead here? 0 no, 1 yes, 2 not known yet.
         start: the initial state; DEAD if nothing matches.
-        effort: transitions that were found one by one, where that is slow; 0 where it is not.
+        effort: the cost of transitions that were found one by one; 0 where that is not slow.
     """
 
     effort = 0
