@@ -14,8 +14,9 @@ import sys
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,13 @@ _SEARCH_LIMIT = 20_000
 
 
 class RegexCore(MaskedCore):
-    """Everything that automata of one constraint and one vocabulary share."""
+    """Everything that automata of one constraint and one vocabulary share.
+
+    Attributes:
+        codes: bytes that stand for special tokens, and their names.
+    """
+
+    codes: Mapping[bytes, str] = MappingProxyType({})
 
     def __init__(self, dfa: LazyDfa, vocabulary: Vocabulary, label: str, key: tuple[Any, ...]) -> None:
         table = vocabulary.table

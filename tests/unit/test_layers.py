@@ -28,6 +28,7 @@ LAYERS = {
         ["parsing"],
         ["json_schema"],
         ["vocabulary", "trie", "bitmask", "kernels.numpy", "kernels.torch"],
+        ["control"],
         ["regex_core", "json_inside", "json_masks", "json_stored", "json_tables", "json_states", "automaton"],
         ["json_state_masks", "json_closing", "json_core", "json_explain", "grammar_core"],
         ["index", "json_index"],
