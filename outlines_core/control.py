@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from outlines_core.cache import LruCache
 from outlines_core.errors import ConstraintSyntaxError, UnsupportedFeatureError
+from outlines_core.grammar.composed import VALUE_BYTE
 from outlines_core.vocabulary import TokenTable, Vocabulary
 
-__all__ = ["PRIVATE", "bytes_of", "codes_for", "resolve", "shown", "text_before_code", "with_codes"]
+__all__ = ["PRIVATE", "codes_for", "resolve", "shown", "text_before_code", "value_codes", "with_codes"]
 
-PRIVATE: Final = bytes((*range(0xF5, 0x100), 0xC0, 0xC1))
+PRIVATE: Final = bytes((*range(0xF5, 0x100), 0xC0, VALUE_BYTE))
 """The bytes that occur in no UTF-8 text."""
 _RANGES: Final = re.compile(r"<\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\]>")
 _MOST_IDS: Final = 2000
@@ -30,11 +31,20 @@ _tables: LruCache[TokenTable] = LruCache(64 * 2**20, lambda table: table.data.nb
 
 
 def codes_for(n: int) -> list[bytes]:
-    """So many codes."""
+    """So many codes of special tokens."""
+    return _words(PRIVATE[:-1], n)
+
+
+def value_codes(n: int) -> list[bytes]:
+    """So many codes of values within a grammar."""
+    return [PRIVATE[-1:] + word for word in _words(PRIVATE, n)]
+
+
+def _words(alphabet: bytes, n: int) -> list[bytes]:
     length = 1
-    while len(PRIVATE) ** length < n:
+    while len(alphabet) ** length < n:
         length += 1
-    return [bytes(code) for code in itertools.islice(itertools.product(PRIVATE, repeat=length), n)]
+    return [bytes(word) for word in itertools.islice(itertools.product(alphabet, repeat=length), n)]
 
 
 def resolve(written: str, vocabulary: Vocabulary, source: str, offset: int) -> tuple[int, ...]:
@@ -133,8 +143,3 @@ def shown(text: bytes, names: Mapping[bytes, str]) -> str:
 def text_before_code(text: bytes) -> bytes:
     """What comes before the first code."""
     return bytes(itertools.takewhile(lambda byte: byte not in PRIVATE, text))
-
-
-def bytes_of(codes: Iterable[bytes]) -> list[int]:
-    """The bytes that codes consist of."""
-    return sorted({byte for code in codes for byte in code})

@@ -9,10 +9,11 @@ from typing import Literal as OneOf
 import numpy as np
 
 from outlines_core import control
-from outlines_core.compile import kept_core
+from outlines_core.compile import compile_json_schema, kept_core
 from outlines_core.errors import ConstraintSyntaxError, UnsatisfiableError, UnsupportedFeatureError
+from outlines_core.grammar.composed import ComposedRecogniser, UnionRecogniser
 from outlines_core.grammar.configurations import ConfigurationDfa
-from outlines_core.grammar.dialect import Extended, read_extended
+from outlines_core.grammar.dialect import Extended, pointer_offset, read_extended
 from outlines_core.grammar.earley import EarleyRecogniser
 from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.lexed import LexedRecogniser
@@ -22,8 +23,10 @@ from outlines_core.grammar.separation import Separation
 from outlines_core.grammar.stacks import Stacks
 from outlines_core.grammar.viability import all_stacks_live
 from outlines_core.grammar.worlds import LexedMachine
-from outlines_core.grammar_core import GrammarCore, StackedRecogniser
+from outlines_core.grammar_composed import core_over
+from outlines_core.grammar_core import StackedRecogniser
 from outlines_core.index import GrammarAutomaton
+from outlines_core.json_value import JsonValue
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
 from outlines_core.regex.nfa import Graph
@@ -161,10 +164,17 @@ class _Compiler:
         self._label, self._key, self._limits = label, key, limits
         self._codes: dict[bytes, str] = {}
         self._spelled = vocabulary
-        graphs = self._special_tokens(extended) if extended is not None else {}
+        self._values: list[JsonValue] = []
+        self._value_codes: list[bytes] = []
+        self._unusable: UnsatisfiableError | None = None
+        graphs: dict[str, Graph | None] = {}
+        if extended is not None and (extended.tokens or extended.schemas):
+            graphs = {**self._special_tokens(extended), **self._json_values(extended)}
         self._grammars = [
             grammar._replace(
-                terminals=tuple(t._replace(graph=graphs[t.name]) if t.name in graphs else t for t in grammar.terminals)
+                terminals=tuple(
+                    t._replace(graph=graphs[t.name], regexp=None) if t.name in graphs else t for t in grammar.terminals
+                )
             )
             for grammar in grammars
         ]
@@ -189,31 +199,75 @@ class _Compiler:
         codes = dict(zip(owner, control.codes_for(len(owner)), strict=True))
         names = {i: name for name, i in self._vocabulary.special_tokens.items()}
         self._codes = {code: names.get(i, f"<[{i}]>") for i, code in codes.items()}
-        if codes:
-            self._spelled = control.with_codes(self._vocabulary, codes)
+        self._spelled = control.with_codes(self._vocabulary, codes)
         return {name: _graph_of([codes[i] for i in mine]) for name, mine in ids.items()}
+
+    def _json_values(self, extended: Extended) -> dict[str, Graph | None]:
+        """The terminals that stand for JSON values; None: no value at all satisfies the schema."""
+        graphs: dict[str, Graph | None] = {}
+        codes = control.value_codes(len(extended.schemas))
+        for code, (name, (schema, at)) in zip(codes, extended.schemas.items(), strict=True):
+            try:
+                automaton = compile_json_schema(schema, self._vocabulary, limits=self._limits)
+            except UnsatisfiableError as error:
+                self._unusable = error
+                graphs[name] = None
+                continue
+            except (ConstraintSyntaxError, UnsupportedFeatureError) as error:
+                source = extended.source
+                offset = pointer_offset(source, at, error.path)
+                if isinstance(error, ConstraintSyntaxError):
+                    raise ConstraintSyntaxError(
+                        f"%json: {error}", source=source, offset=offset, path=error.path
+                    ) from error
+                raise UnsupportedFeatureError(
+                    f"%json: {error}", feature=error.feature, path=error.path, source=source, offset=offset
+                ) from error
+            self._values.append(JsonValue(automaton._core))
+            self._value_codes.append(code)
+            graphs[name] = _graph_of([code])
+        return graphs
 
     def core(self) -> RegexCore:
         """Raises UnsatisfiableError: no start has any text."""
-        core = self._core_of(self._grammars[0])
+        dfas = []
+        empty = None
+        for grammar in self._grammars:
+            try:
+                dfas.append(self._dfa_of(grammar))
+            except UnsatisfiableError as error:
+                empty = error
+        if not dfas:
+            assert empty is not None
+            raise self._unusable or empty
+        dfa = dfas[0] if len(dfas) == 1 else self._over(UnionRecogniser(dfas), dfas)
+        if self._values:
+            dfa = self._over(ComposedRecogniser(dfa, self._values, self._value_codes), [dfa])
+        core = core_over(dfa, self._spelled, self._label, self._key)
         core.vocabulary, core.codes = self._vocabulary, self._codes
         return core
 
-    def _core_of(self, grammar: Grammar) -> RegexCore:
+    def _over(
+        self, recogniser: UnionRecogniser | ComposedRecogniser, parts: list[ConfigurationDfa]
+    ) -> ConfigurationDfa:
+        used = np.any([part.used for part in parts], axis=0)
+        return ConfigurationDfa(recogniser, recogniser.byte_class(), used, self._limits)
+
+    def _dfa_of(self, grammar: Grammar) -> ConfigurationDfa:
         lexer, limits = self._lexer, self._limits
         indentation = None if self._postlex is None else Indentation(self._postlex, grammar.terminals)
         nodes = terminal_nodes(grammar.terminals, limits)
         ordered = OrderedDfa(nodes, limits, is_ordered=lexer != "scannerless")
         used = np.array([ordered.reads(byte) for byte in range(256)], dtype=np.bool_)
-        used[control.bytes_of(self._codes)] = False  # they come together, as a token
+        if self._codes or self._value_codes:
+            used[[*control.PRIVATE]] = False  # they come together, as a token or value
         recogniser: LexedRecogniser | EarleyRecogniser
         if grammar.tables is not None:
             machine = LexedMachine(grammar, ordered, Stacks(grammar.tables, grammar.rules), indentation)
             separation = Separation(machine)
             if separation.lets_through and all_stacks_live(grammar, separation.unreadable()):
                 stacked = StackedRecogniser(machine, separation, limits)
-                dfa = ConfigurationDfa(stacked, machine.byte_class(), used, limits)
-                return GrammarCore(dfa, self._spelled, self._label, self._key)
+                return ConfigurationDfa(stacked, machine.byte_class(), used, limits)
         if grammar.lexers:
             recogniser = LexedRecogniser(grammar, ordered, indentation)
         else:
@@ -221,8 +275,7 @@ class _Compiler:
         if recogniser.initial is None:
             name = str(grammar.nonterminals[grammar.start])
             raise UnsatisfiableError(f"no text at all is in the language of the grammar (start {name!r})")
-        dfa = ConfigurationDfa(recogniser, recogniser.byte_class(), used, limits)
-        return RegexCore(dfa, self._spelled, self._label, self._key)
+        return ConfigurationDfa(recogniser, recogniser.byte_class(), used, limits)
 
 
 def _graph_of(texts: Sequence[bytes]) -> Graph:

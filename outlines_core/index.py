@@ -88,7 +88,7 @@ class LazyAutomaton(CoreAutomaton):
             start = end + 1
         special = f"next special token: {', '.join(tokens)}; " if tokens else ""
         may_end = "the text may end here" if self.is_accepting(state) else "the text may not end here"
-        shortest = core.dfa.shortest(state) or b""
+        shortest = core.completion(state)
         return (
             f"{core.label}: {may_end}; next byte: {', '.join(expected) or 'none'}; "
             f"{special}"

@@ -94,7 +94,7 @@ class RegexCore(MaskedCore):
             self._raise_incompatible()
 
     def _raise_incompatible(self) -> None:
-        witness = self.dfa.shortest(self.dfa.start) or b""
+        witness = self.completion(self.dfa.start)
         seen = np.zeros(256, dtype=np.bool_)
         seen[self.data] = True
         missing = bytes(byte for byte in dict.fromkeys(witness) if not seen[byte])
@@ -361,11 +361,15 @@ class RegexCore(MaskedCore):
                 layer, distance = following, distance + 1
         raise AssertionError("a live state from which nothing accepts")
 
+    def completion(self, state: int) -> bytes:
+        """A shortest text from a live state to acceptance."""
+        return self.dfa.shortest(state) or b""
+
     def byte_distance(self, state: int) -> int:
         """Fewest bytes from `state` to acceptance; if single bytes are tokens, as many tokens do."""
         known = self._byte_distance.get(state)
         if known is None:
-            text = self.dfa.shortest(state) or b""
+            text = self.completion(state)
             known = len(text)
             for k, byte in enumerate(text):  # every state on a shortest way is on its own shortest way
                 self._byte_distance[state] = len(text) - k
