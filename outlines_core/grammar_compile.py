@@ -19,6 +19,7 @@ from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.lexed import LexedRecogniser
 from outlines_core.grammar.loading import Grammar, Terminal, load_grammars
 from outlines_core.grammar.ordered import OrderedDfa
+from outlines_core.grammar.postlex import ForLark, PostLex, PostLexing
 from outlines_core.grammar.separation import Separation
 from outlines_core.grammar.stacks import Stacks
 from outlines_core.grammar.viability import all_stacks_live
@@ -59,7 +60,7 @@ def compile_grammar(
         parser: "lalr" or "earley"; None: what goes with the lexer.
         lexer: Lark's "contextual", "basic", "dynamic" and "dynamic_complete"; "scannerless" is the context-free
             language itself, whichever way a text falls into terminals.
-        postlex: a `lark.indenter.Indenter`, for blocks by indentation.
+        postlex: a `lark.indenter.Indenter`, for blocks by indentation, or a `grammar.postlex.PostLex`.
         g_regex_flags: flags of `re` for all terminals.
         import_paths: where `%import` looks for other grammars.
         dialect: "extended" has besides what Lark has: ``&`` and ``~`` in terminals, special tokens and ``%json`` in
@@ -94,7 +95,7 @@ def compile_grammar(
             start=starts,
             parser=parser,
             lexer=lexer,
-            postlex=postlex,
+            postlex=ForLark(postlex) if isinstance(postlex, PostLex) else postlex,
             g_regex_flags=g_regex_flags,
             import_paths=import_paths,
             extended=extended,
@@ -122,6 +123,8 @@ def _recompile(grammar: str, vocab: Vocabulary, options: dict[str, Any]) -> Gram
 
 def _identity(postlex: Any) -> Any:
     """What of an indenter makes a difference."""
+    if isinstance(postlex, PostLex):
+        return postlex
     names = ("NL_type", "INDENT_type", "DEDENT_type", "OPEN_PAREN_types", "CLOSE_PAREN_types", "tab_len")
     return None if postlex is None else (type(postlex), repr([getattr(postlex, name, None) for name in names]))
 
@@ -255,21 +258,25 @@ class _Compiler:
 
     def _dfa_of(self, grammar: Grammar) -> ConfigurationDfa:
         lexer, limits = self._lexer, self._limits
-        indentation = None if self._postlex is None else Indentation(self._postlex, grammar.terminals)
+        postlex: Indentation | PostLexing | None = None
+        if isinstance(self._postlex, PostLex):
+            postlex = PostLexing(self._postlex, grammar.terminals)
+        elif self._postlex is not None:
+            postlex = Indentation(self._postlex, grammar.terminals)
         nodes = terminal_nodes(grammar.terminals, limits)
         ordered = OrderedDfa(nodes, limits, is_ordered=lexer != "scannerless")
         used = np.array([ordered.reads(byte) for byte in range(256)], dtype=np.bool_)
         if self._codes or self._value_codes:
             used[[*control.PRIVATE]] = False  # they come together, as a token or value
         recogniser: LexedRecogniser | EarleyRecogniser
-        if grammar.tables is not None:
-            machine = LexedMachine(grammar, ordered, Stacks(grammar.tables, grammar.rules), indentation)
+        if grammar.tables is not None and not isinstance(postlex, PostLexing):
+            machine = LexedMachine(grammar, ordered, Stacks(grammar.tables, grammar.rules), postlex)
             separation = Separation(machine)
             if separation.lets_through and all_stacks_live(grammar, separation.unreadable()):
                 stacked = StackedRecogniser(machine, separation, limits)
                 return ConfigurationDfa(stacked, machine.byte_class(), used, limits)
         if grammar.lexers:
-            recogniser = LexedRecogniser(grammar, ordered, indentation)
+            recogniser = LexedRecogniser(grammar, ordered, postlex)
         else:
             recogniser = EarleyRecogniser(grammar, ordered, lexer)
         if recogniser.initial is None:

@@ -10,6 +10,7 @@ from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.liveness import Liveness
 from outlines_core.grammar.loading import Grammar
 from outlines_core.grammar.ordered import OrderedDfa
+from outlines_core.grammar.postlex import PostLexing
 from outlines_core.grammar.row_liveness import RowLiveness
 from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
@@ -22,17 +23,17 @@ class LexedRecogniser:
     """A `Recogniser` whose configurations are sets of live worlds.
 
     Raises:
-        UnsupportedFeatureError: an indenter without LALR.
+        UnsupportedFeatureError: a postlex without LALR.
     """
 
-    def __init__(self, grammar: Grammar, dfa: OrderedDfa, indentation: Indentation | None = None) -> None:
+    def __init__(self, grammar: Grammar, dfa: OrderedDfa, postlex: Indentation | PostLexing | None = None) -> None:
         self._worlds_live: Liveness | _RowsLive
         if grammar.tables is not None:
             stacks = Stacks(grammar.tables, grammar.rules)
-            self.machine = LexedMachine(grammar, dfa, stacks, indentation)
+            self.machine = LexedMachine(grammar, dfa, stacks, postlex)
             self._worlds_live = Liveness(self.machine, stacks)
         else:
-            if indentation is not None:
+            if postlex is not None:
                 raise UnsupportedFeatureError("postlex with Earley: use parser='lalr'", feature="postlex with earley")
             rows = Rows(grammar.rules, len(grammar.nonterminals), grammar.start)
             self.machine = LexedMachine(grammar, dfa, rows)
