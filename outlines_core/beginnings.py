@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from outlines_core.cache import LruCache
 from outlines_core.vocabulary import TokenTable, Vocabulary
 
-__all__ = ["texts_before", "texts_with"]
+__all__ = ["texts_before", "texts_of", "texts_with"]
 
 _SINGLE: Final = {bytes((b,)): (b,) for b in range(256)}
 _beginnings: LruCache[tuple[Vocabulary, NDArray[np.int64]]] = LruCache(
@@ -55,6 +55,27 @@ def texts_with(table: TokenTable, last: bytes) -> tuple[Vocabulary, NDArray[np.i
         nodes = np.flatnonzero(np.isin(trie.info & 255, list(last)) & inner)
         texts = {_text(table, node): (k,) for k, node in enumerate(nodes.tolist())}
         known = Vocabulary(len(texts), texts), nodes.astype(np.int64)
+        _beginnings.put(key, known)
+    return known
+
+
+def texts_of(table: TokenTable, alphabet: bytes) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """What tokens begin with, not all of them, and that consists of some bytes, as tokens; and their nodes."""
+    key = ("of", table.fingerprint, alphabet)
+    known = _beginnings.get(key)
+    if known is None:
+        info, end = table.trie.info, table.trie.end
+        nodes: list[int] = []
+        node = 0
+        while node < len(info):
+            if int(info[node]) & 255 not in alphabet:
+                node = int(end[node])
+                continue
+            if end[node] > node + 1:
+                nodes.append(node)
+            node += 1
+        texts = {_text(table, node): (k,) for k, node in enumerate(nodes)}
+        known = Vocabulary(len(texts), texts), np.array(nodes, dtype=np.int64)
         _beginnings.put(key, known)
     return known
 

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outlines_core.beginnings import texts_before, texts_with
-from outlines_core.grammar.composed import VALUE_BYTE, ComposedRecogniser, UnionRecogniser, World, Worlds
+from outlines_core.beginnings import texts_before, texts_of, texts_with
+from outlines_core.grammar.composed import ComposedRecogniser, UnionRecogniser, World, Worlds
 from outlines_core.grammar.configurations import ConfigurationDfa
+from outlines_core.grammar_closing import Closing
 from outlines_core.grammar_core import GrammarCore, StackedRecogniser
 from outlines_core.json_value import JsonValue
-from outlines_core.kernels.json import fewest_tokens
 from outlines_core.regex_core import RegexCore, fill_ids
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
 from outlines_core.vocabulary import Vocabulary
@@ -64,6 +63,10 @@ class UnionCore(RegexCore):
             self._parts = [core_over(part, vocabulary, label, key) for part in dfa.recogniser.parts]
 
     @property
+    def state_bytes(self) -> int:
+        return max(super().state_bytes, *(part.state_bytes for part in self._parts), 0)
+
+    @property
     def nbytes(self) -> int:
         return super().nbytes + sum(part.nbytes for part in self._parts)
 
@@ -100,11 +103,17 @@ class UnionCore(RegexCore):
 
 
 class _Crossings(NamedTuple):
-    """Where tokens leave a world: nodes of the trie, and the states there; `begin` and `end` bound what is below."""
+    """Where tokens leave a world: nodes of the trie, and the states there.
+
+    Attributes:
+        begin, end: bound what is below.
+        is_cut: does the value surely end there?  A number may be longer.
+    """
 
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
     states: list[int]
+    is_cut: NDArray[np.bool_]
 
 
 class ComposedCore(RegexCore):
@@ -114,25 +123,31 @@ class ComposedCore(RegexCore):
         assert isinstance(dfa.recogniser, ComposedRecogniser)
         self.recogniser = dfa.recogniser
         self._table = vocabulary.table
-        self._values: list[JsonValue] = [*self.recogniser.values]  # type: ignore[list-item]
-        self._crossings: dict[World, _Crossings | None] = {}
+        self.values: list[JsonValue] = [*self.recogniser.values]  # type: ignore[list-item]
+        self._crossings: dict[World, _Crossings] = {}
         self._below: dict[tuple[int, int], NDArray[np.int32]] = {}
+        self.closing = Closing(self)
         super().__init__(dfa, vocabulary, label, key)
         if self.filtered:
             return
         outer = self.recogniser.outer
-        self._outer = core_over(outer, vocabulary, label, key)
-        first = [value.first for value in self._values]
+        self.outer = core_over(outer, vocabulary, label, key)
+        first = [value.first for value in self.values]
         texts, self._entry_nodes = texts_before(self._table, tuple(first), tuple(self.recogniser.codes))
         self._entries = core_over(outer, texts, label, key)
 
     @property
+    def state_bytes(self) -> int:
+        tables = [self.recogniser.outer.nbytes, *(value.core.nbytes for value in self.values)]
+        return max(super().state_bytes, *tables)
+
+    @property
     def nbytes(self) -> int:
-        parts = 0 if self.filtered else self._outer.nbytes + self._entries.nbytes
+        parts = 0 if self.filtered else self.outer.nbytes + self._entries.nbytes
         return super().nbytes + parts + sum(ids.nbytes + 200 for ids in self._below.values())
 
     @cached_property
-    def _node_of(self) -> NDArray[np.int64]:
+    def node_of(self) -> NDArray[np.int64]:
         """The node of each token."""
         token = self.trie[2]
         nodes = np.full(self.size, -1, dtype=np.int64)
@@ -147,31 +162,27 @@ class ComposedCore(RegexCore):
     def completion(self, state: int) -> bytes:
         """A short text from a live state to acceptance: a shortest one as far as it is known of the values."""
         with self.lock:
-            dfa: Any = self.dfa
-            return min((self._completion(world) for world in dfa.configuration(state)), key=len)
-
-    def _completion(self, world: World) -> bytes:
-        outer, which, state = world
-        text = self._values[which].completion(state) if which >= 0 else b""
-        return text + self._ways.text(outer)
-
-    @cached_property
-    def _ways(self) -> _Ways:
-        values = [value.completion(value.initial) for value in self._values]
-        return _Ways(self.recogniser.outer, dict(zip(self.recogniser.codes, values, strict=True)))
-
-    def byte_distance(self, state: int) -> int:
-        return len(self.completion(state))
+            return self.closing.completion(state)
 
     def min_tokens(self, state: int) -> int:
-        """So many tokens suffice: the fewest that spell `completion`."""
+        """So many tokens suffice."""
         if self.filtered:
             return super().min_tokens(state)
-        text = np.frombuffer(self.completion(state), dtype=np.uint8)
-        return int(fewest_tokens(self.packed, text, self.size))
+        with self.lock:
+            return self.closing.distance(state)
 
-    def _measure(self, state: int) -> None:
-        """Not here: there are too many states, most of them of values."""
+    def closing_mask(self, state: int, budget: int, words: NDArray[np.uint32]) -> None:
+        """The tokens of the mask after which `min_tokens` is at most ``budget - 1``."""
+        if self.filtered or state < FIRST_STATE:
+            super().closing_mask(state, budget, words)
+            return
+        with self.lock:
+            near = self.closing.near(state, budget)
+            self._add_duplicates(near)
+            if self.dfa.accept[state]:
+                fill_ids(near, self.eos_ids)
+            words[: self.n_words] = near
+            words[self.n_words :] = 0
 
     def _byte_live(self, state: int) -> bool:
         text = self.completion(state)
@@ -179,25 +190,28 @@ class ComposedCore(RegexCore):
 
     # -- crossings --------------------------------------------------------------------------------------------------
 
-    def _crossings_of(self, world: World) -> _Crossings | None:
-        """None: there are too many places where tokens may leave the world."""
+    def crossings_of(self, world: World) -> _Crossings:
         if world not in self._crossings:
             if len(self._crossings) >= _KEPT:
                 self._crossings.clear()
             self._crossings[world] = self._made(world)
         return self._crossings[world]
 
-    def _made(self, world: World) -> _Crossings | None:
+    def _made(self, world: World) -> _Crossings:
         outer, which, state = world
         dfa: Any = self.dfa
         found: dict[int, list[World]] = {}
+        plain: set[int] = set()
         if which >= 0:
-            value = self._values[which]
-            if value.is_loose(state):
-                return None
-            texts, nodes = texts_with(self._table, value.last)
-            for k in value.ends(state, texts.table):
-                found[int(nodes[k])] = [(outer, -1, DEAD)]
+            value = self.values[which]
+            if value.is_plain(state):
+                texts, nodes = texts_of(self._table, value.plain)
+                plain = set(nodes[value.ends(state, texts.table)].tolist())
+            ends = plain
+            if value.last:
+                texts, nodes = texts_with(self._table, value.last)
+                ends = ends.union(nodes[value.ends(state, texts.table)].tolist())
+            found = {node: [(outer, -1, DEAD)] for node in ends}
         else:
             n = len(self._entry_nodes)
             for k in self._entries.ids(outer).tolist():
@@ -205,12 +219,13 @@ class ComposedCore(RegexCore):
                     text = self._entries.data[self._entries.indptr[k] : self._entries.indptr[k + 1]].tobytes()
                     node, value_number = self._entry_nodes[k - 256].tolist()
                     behind = self.recogniser.outer.run(outer, text)
-                    found.setdefault(node, []).append((behind, value_number, self._values[value_number].initial))
+                    found.setdefault(node, []).append((behind, value_number, self.values[value_number].initial))
         begin = np.array(sorted(found), dtype=np.int64)
         states = [dfa.number(self.recogniser.closed(found[node])) for node in begin.tolist()]
-        return _Crossings(begin, self.trie[1][begin].astype(np.int64), states)
+        is_cut = np.array([node not in plain for node in begin.tolist()], dtype=np.bool_)
+        return _Crossings(begin, self.trie[1][begin].astype(np.int64), states, is_cut)
 
-    def _ids_below(self, node: int, state: int) -> NDArray[np.int32]:
+    def ids_below(self, node: int, state: int) -> NDArray[np.int32]:
         """The tokens below a node that are allowed if `state` is the state there."""
         key = node, state
         known = self._below.get(key)
@@ -245,28 +260,25 @@ class ComposedCore(RegexCore):
 
     def _fill(self, world: World, words: NDArray[np.uint32]) -> None:
         outer, which, state = world
-        crossings = self._crossings_of(world)
-        if crossings is None:
-            self._path[0] = self._alone(world)
-            self.dfa.walk(self.packed, self._path, words)
-            return
+        crossings = self.crossings_of(world)
         if which < 0:
-            _add(self._outer.mask(outer), words[:-1])
+            _add(self.outer.mask(outer), words[:-1])
         else:
             own = np.zeros(self.n_words, dtype=np.uint32)
-            _add(self._values[which].mask(state), own)
-            self._take_out(crossings, own)
+            self.values[which].fill(state, own)
+            self.take_out(crossings, own)
             words[:-1] |= own
-        below = [self._ids_below(*one) for one in zip(crossings.begin.tolist(), crossings.states, strict=True)]
+        below = [self.ids_below(*one) for one in zip(crossings.begin.tolist(), crossings.states, strict=True)]
         if below:
             fill_ids(words, np.concatenate(below))
 
-    def _take_out(self, crossings: _Crossings, words: NDArray[np.uint32]) -> None:
-        """Clear the bits of all tokens that go beyond a crossing."""
-        if not len(crossings.begin):
+    def take_out(self, crossings: _Crossings, words: NDArray[np.uint32]) -> None:
+        """Clear the bits of all tokens that go beyond a crossing where a value ends."""
+        if not crossings.is_cut.any():
             return
         token = self.trie[2]
-        below = [token[begin + 1 : end] for begin, end in zip(crossings.begin, crossings.end, strict=True)]
+        bounds = zip(crossings.begin[crossings.is_cut], crossings.end[crossings.is_cut], strict=True)
+        below = [token[begin + 1 : end] for begin, end in bounds]
         ids = np.concatenate(below)
         ids = ids[ids >= 0]
         if len(self.duplicates):
@@ -274,11 +286,6 @@ class ComposedCore(RegexCore):
         gone = np.zeros(self.n_words, dtype=np.uint32)
         fill_ids(gone, ids)
         words &= ~gone
-
-    def _alone(self, world: World) -> int:
-        """The state of nothing but a world."""
-        dfa: Any = self.dfa
-        return int(dfa.number((world,)))
 
     # -- steps ------------------------------------------------------------------------------------------------------
 
@@ -288,7 +295,7 @@ class ComposedCore(RegexCore):
         with self.lock:
             if state >= self.dfa.n_states:
                 raise ValueError(f"{state} is not a state of this automaton")
-            node = int(self._node_of[token_id])
+            node = int(self.node_of[token_id])
             dfa: Any = self.dfa
             worlds: list[World] = []
             if node >= 0:
@@ -305,63 +312,14 @@ class ComposedCore(RegexCore):
 
     def _after(self, world: World, token_id: int, node: int) -> Sequence[World]:
         outer, which, state = world
-        crossings = self._crossings_of(world)
-        if crossings is None or bool(((crossings.begin < node) & (node < crossings.end)).any()):
+        crossings = self.crossings_of(world)
+        if bool(((crossings.begin < node) & (node < crossings.end)).any()):
             dfa: Any = self.dfa
             worlds: Worlds = (world,)
             target = dfa.run_token(self.data, self.indptr, token_id, dfa.number(worlds))
             return dfa.configuration(target) if target != DEAD else ()
         if which < 0:
-            following = self._outer.next_state(outer, token_id)
+            following = self.outer.next_state(outer, token_id)
             return [(following, -1, DEAD)] if following != DEAD else ()
-        following = self._values[which].after_token(state, token_id)
+        following = self.values[which].after_token(state, token_id)
         return [(outer, which, following)] if following != DEAD else ()
-
-
-class _Ways:
-    """Shortest texts from a grammar's states to acceptance, texts in place of the codes (Dijkstra's algorithm)."""
-
-    def __init__(self, dfa: ConfigurationDfa, texts: dict[bytes, bytes]) -> None:
-        self._dfa, self._texts = dfa, texts
-        self._known: dict[int, bytes] = {}
-
-    def text(self, state: int) -> bytes:
-        """A shortest text from a live state."""
-        known = self._known.get(state)
-        if known is None:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            known = self._known[state] = self._found(state)
-        return known
-
-    def _found(self, start: int) -> bytes:
-        dfa = self._dfa
-        came: dict[int, tuple[int, bytes]] = {}
-        done: set[int] = set()
-        queue: list[tuple[int, int, int, int, bytes]] = [(0, 0, start, -1, b"")]
-        n = 0
-        while queue:
-            length, _, at, before, piece = heappop(queue)
-            if at in done:
-                continue
-            done.add(at)
-            came[at] = before, piece
-            if dfa.accept[at]:
-                text = b""
-                while at != start:
-                    at, piece = came[at]
-                    text = piece + text
-                return text
-            edges = [(bytes((byte,)), target) for byte, target in self._edges(at)]
-            edges = [(text, dfa.run(at, code)) for code, text in self._texts.items()] + edges
-            for piece, target in edges:
-                if target != DEAD and target not in done:
-                    n += 1
-                    heappush(queue, (length + len(piece), n, target, at, piece))
-        raise AssertionError("a live state from which nothing accepts")
-
-    def _edges(self, state: int) -> list[tuple[int, int]]:
-        dfa = self._dfa
-        row = dfa.row(state).tolist()
-        pairs = zip(dfa.class_bytes(), row, strict=True)
-        return [(byte, target) for byte, target in pairs if byte != VALUE_BYTE and target != DEAD]

@@ -5,6 +5,7 @@ The states are those of the schema's own automaton, which is shared with whoever
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ _BYTES.setflags(write=False)  # as the bytes of tokens are
 _PLACES: Final = np.arange(257, dtype=np.int64)
 _PLACES.setflags(write=False)
 _KEPT: Final = 1 << 18
+_PLAIN: Final = b"+-.0123456789eEtruefalsn"
 _CLOSING: Final = {ord("{"): ord("}"), ord("["): ord("]"), ord('"'): ord('"')}
 
 
@@ -33,7 +35,8 @@ class JsonValue:
     Attributes:
         initial: the state before the first byte.
         first: the bytes that a value may begin with.
-        last: those that may end one, numbers and keywords left out.
+        last: those that may end one, plain values (numbers and keywords) left out.
+        plain: those of plain values, if there are any.
     """
 
     def __init__(self, core: JsonCore) -> None:
@@ -46,7 +49,7 @@ class JsonValue:
             self.initial = core._intern(config, NO_RECORDS)
             self.first = bytes(core.live_bytes(config, NO_RECORDS))
         self.last = bytes(_CLOSING[byte] for byte in self.first if byte in _CLOSING)
-        self._is_loose = len(self.last) < len(self.first)
+        self.plain = _PLAIN if len(self.last) < len(self.first) else b""
 
     def _no_whitespace(self) -> int:
         """The state of the whitespace's DFA behind which there is none."""
@@ -96,30 +99,48 @@ class JsonValue:
 
     # -- whole tokens -----------------------------------------------------------------------------------------------
 
-    def is_loose(self, state: int) -> bool:
-        """May the value end with a byte that is not in `last`?"""
-        return self._is_loose and (state == self.initial or self.is_whole(state) or self._is_plain(state))
-
-    def _is_plain(self, state: int) -> bool:
-        """A number or keyword that is all of the value."""
+    def is_plain(self, state: int) -> bool:
+        """May the value be a plain one, and nothing else has been read?"""
+        if not self.plain or state == self.initial:
+            return bool(self.plain)
         core = self.core
         config = core.config[core.state_config[state]]
         return bool(config[4] == 0 and core.inst[config[0], kernel.I_KIND] == kernel.PLAIN)
 
     def after_token(self, state: int, token_id: int) -> int:
-        """The state after a token that does not go beyond the value (nor is `state` loose)."""
+        """The state after a token that does not go beyond the value."""
         core = self.core
         known = core.edges.get((state, token_id))
-        return core.next_state(state, token_id) if known is None else known
+        if known is None:
+            known = core.next_state(state, token_id)
+        return DEAD if known != DEAD and self.is_whole(state) and not self.goes_on(known) else known
 
-    def mask(self, state: int) -> NDArray[np.int32]:
-        """The tokens within the value and, wrongly, those that end it and go on with whitespace."""
-        return self.core.mask(state)
+    def fill(self, state: int, words: NDArray[np.uint32]) -> None:
+        """Write the tokens within the value and, wrongly, those that go on with whitespace behind what `ends` finds."""
+        core = self.core
+        core.fill(state, words)
+        if core.accepting[state]:
+            gone = np.zeros(core.n_words, dtype=np.uint32)
+            core._add_eos(gone)
+            words &= ~gone
+        if self.is_plain(state):
+            words &= ~self._plain_and_whitespace
+
+    @cached_property
+    def _plain_and_whitespace(self) -> NDArray[np.uint32]:
+        """The tokens that begin with neither a bracket nor a quote and contain whitespace."""
+        table = self.core.vocabulary.table
+        places = np.flatnonzero(np.isin(table.data, np.frombuffer(b" \t\n\r", dtype=np.uint8)))
+        ids = np.unique(np.searchsorted(table.indptr, places, side="right") - 1)
+        ids = ids[~np.isin(table.data[table.indptr[ids]], [*_CLOSING])]
+        words = np.zeros(table.n_words, dtype=np.uint32)
+        np.bitwise_or.at(words, ids >> 5, np.uint32(1) << (ids & 31).astype(np.uint32))
+        return words
 
     def ends(self, state: int, texts: TokenTable) -> list[int]:
-        """Which of some texts that end with a byte of `last` lead from a state (not loose) to a whole value."""
+        """Which of some texts, of `plain` bytes or with one of `last` at its end, lead to a whole value."""
         core = self.core
         with core.lock:
             group, members = core.groups_of(state, texts)
-            ending = [not self.goes_on(core.run(state, texts.data, texts.indptr, member)) for member in members]
+            ending = [self.is_whole(core.run(state, texts.data, texts.indptr, member)) for member in members]
         return np.flatnonzero(np.array([*ending, False])[group]).tolist() if any(ending) else []

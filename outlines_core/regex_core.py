@@ -489,6 +489,11 @@ class RegexCore(MaskedCore):
             threading.Thread(target=default_store().put, args=(self.disk_key, arrays), name="store-index").start()
 
     @property
+    def state_bytes(self) -> int:
+        """Bytes of the largest table that `Limits.max_state_bytes` bounds."""
+        return self.dfa.nbytes
+
+    @property
     def nbytes(self) -> int:
         return self.dfa.nbytes + self._mask_bytes + sum(t.nbytes for t in self._targets.values())
 

@@ -31,7 +31,7 @@ LAYERS = {
         ["beginnings", "control"],
         ["regex_core", "json_inside", "json_masks", "json_stored", "json_tables", "json_states", "automaton"],
         ["json_state_masks", "json_closing", "json_core", "json_explain", "grammar_core"],
-        ["json_value", "grammar_composed"],
+        ["json_value", "grammar_closing", "grammar_composed"],
         ["index", "json_index"],
         ["batch"],
         ["guide"],

@@ -231,17 +231,23 @@ def test_whole_calls() -> None:
     assert automaton.nbytes > 0
 
 
-def test_texts_can_be_closed_in_time() -> None:
-    automaton = extended(GRAMMARS[0][0] + '\n| <|x|> "done"')
+@pytest.mark.parametrize(("grammar", "options"), [*GRAMMARS, ('start: %json {} "." start | <|x|> "done"', {})])
+def test_texts_can_be_closed_in_time(grammar: str, options: dict[str, Any]) -> None:
+    automaton = extended(grammar, **options)
     words = np.zeros(automaton._core.n_words, dtype=np.int32)
+    plain = np.zeros_like(words)
     rng = random.Random(3)
-    for budget in (0, 4, 10, 20):
+    for budget in (0, 0, 1, 2, 3, 5, 8, 13, 21):
         state = automaton.initial_state
         left = budget + automaton.min_tokens_to_accept(state)
-        while not automaton.is_accepting(state) or rng.random() < 0.8:
+        while True:
+            assert automaton.min_tokens_to_accept(state) <= left
             automaton.fill_closing_mask(state, left, words)
+            automaton.fill_mask(state, plain)
+            assert not (words & ~plain).any()
             bits = np.unpackbits(words.view(np.uint8), bitorder="little")
             ids = [i for i in np.flatnonzero(bits).tolist() if i != 256]
+            assert bool(bits[256]) == automaton.is_accepting(state)
             if not ids:
                 break
             state, left = automaton.next_state(state, rng.choice(ids)), left - 1
