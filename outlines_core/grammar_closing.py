@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.errors import LimitExceededError
 from outlines_core.grammar.composed import VALUE_BYTE, World
 from outlines_core.grammar.configurations import ConfigurationDfa
 from outlines_core.json_states import NO_RECORDS
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Closing"]
 
 _KEPT: Final = 1 << 16
+_MOST_SEARCHED: Final = 20_000
 _MARGIN: Final = 4  # tokens; so much longer a text may be that must not repeat others
 
 
@@ -193,6 +195,12 @@ class _Ways:
             if at in done:
                 continue
             done.add(at)
+            if len(done) > _MOST_SEARCHED:
+                raise LimitExceededError(
+                    "the shortest text to the end is too long to be searched for",
+                    given=len(done),
+                    limit=_MOST_SEARCHED,
+                )
             came[at] = before, piece
             if dfa.accept[at]:
                 text = b""

@@ -20,7 +20,7 @@ from lark.load_grammar import _parse_grammar
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 from lark.parsers.lalr_parser import LALR_Parser
 
-from outlines_core.errors import ConstraintSyntaxError
+from outlines_core.errors import ConstraintSyntaxError, UnsupportedFeatureError
 from outlines_core.grammar.booleans import Boolean, boolean, in_order, is_boolean
 from outlines_core.grammar.dialect import SHOWN, Extended
 from outlines_core.limits import DEFAULT_LIMITS, Limits
@@ -360,7 +360,11 @@ def _booleans(definitions: Sequence[Any], flags: int, limits: Limits) -> dict[st
     for t in definitions:
         regexp = t.pattern.to_regexp()
         if is_boolean(regexp):
-            found[t.name] = boolean(regexp, flags, limits)
+            try:
+                found[t.name] = boolean(regexp, flags, limits)
+            except UnsupportedFeatureError as error:
+                message = f"terminal {t.name}: {error}"
+                raise UnsupportedFeatureError(message, feature=error.feature, path=t.name) from error
             if found[t.name].matches(""):
                 raise LexError(f"Lexer does not allow zero-width terminals. ({t.name})")
     return found

@@ -309,6 +309,7 @@ def test_errors_have_the_place_in_the_users_text(grammar: str, message: str, pla
         ("start: <|x|> | <[261]>", "overlapping special tokens"),
         ('start: "\ufdd0"', "noncharacter"),
         ("start: A\nA: /\\ufdd2/", "noncharacter"),
+        ("start: A\nA: /(a)\\1/ & /b/", "back-reference"),
     ],
 )
 def test_what_is_not_defined_is_refused_by_name(grammar: str, feature: str) -> None:
