@@ -74,7 +74,7 @@ def _core(
 def kept_core(key: tuple[Any, ...], limits: Limits, make: Callable[[], RegexCore]) -> RegexCore:
     """The core of a key: one that was made before, if it has not grown too much."""
     core = _cores.get(key)
-    if core is None or 4 * core.dfa.n_states > limits.max_states or 4 * core.dfa.nbytes > limits.max_state_bytes:
+    if core is None or 4 * core.dfa.n_states > limits.max_states or 4 * core.state_bytes > limits.max_state_bytes:
         core = make()
     _cores.put(key, core)  # also when it was there: it has grown
     return core

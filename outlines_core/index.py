@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from outlines_core.automaton import CoreAutomaton
 from outlines_core.bitmask import checked_words
+from outlines_core.control import PRIVATE, shown, text_before_code
 from outlines_core.errors import LimitExceededError
 from outlines_core.kernels.dfa import LANES
 from outlines_core.limits import DEFAULT_LIMITS, Limits
@@ -76,7 +77,8 @@ class LazyAutomaton(CoreAutomaton):
         expected = []
         with core.lock:
             row = core.dfa.row(state)[core.dfa.byte_class]
-        live = np.flatnonzero(row).tolist()
+        live = [byte for byte in np.flatnonzero(row).tolist() if not core.codes or byte not in PRIVATE]
+        tokens = [name for code, name in core.codes.items() if core.dfa.run(state, code) != DEAD]
         start = 0
         while start < len(live):
             end = start
@@ -85,16 +87,22 @@ class LazyAutomaton(CoreAutomaton):
             low, high = _shown(live[start]), _shown(live[end])
             expected.append(low if start == end else f"{low}-{high}")
             start = end + 1
+        special = f"next special token: {', '.join(tokens)}; " if tokens else ""
         may_end = "the text may end here" if self.is_accepting(state) else "the text may not end here"
         try:
-            shortest = repr((core.dfa.shortest(state) or b"")[:80].decode("utf-8", "backslashreplace"))
+            shortest = repr(shown(core.completion(state)[:80], core.codes))
         except LimitExceededError:
             shortest = "too long to be searched for"
-        return f"{core.label}: {may_end}; next byte: {', '.join(expected) or 'none'}; shortest completion: {shortest}"
+        following = f"next byte: {', '.join(expected) or 'none'}; {special}shortest completion: {shortest}"
+        return f"{core.label}: {may_end}; {following}"
 
 
 class GrammarAutomaton(LazyAutomaton):
     """The `TokenAutomaton` of a grammar.  Made by `compile_grammar`."""
+
+    def forced_bytes(self, state: StateId) -> bytes:
+        """The longest common prefix of all completions (b"" if the text may end here), up to a special token."""
+        return text_before_code(super().forced_bytes(state))
 
 
 class RegexAutomaton(LazyAutomaton):

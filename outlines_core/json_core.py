@@ -20,7 +20,7 @@ from outlines_core.json_states import NO_RECORDS
 from outlines_core.kernels import json as kernel
 from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
-from outlines_core.vocabulary import Vocabulary
+from outlines_core.vocabulary import TokenTable, Vocabulary
 
 __all__ = ["JsonCore"]
 
@@ -174,6 +174,16 @@ class JsonCore(JsonMasks):
                     found[token_id] = True
                     return found
         return found
+
+    def groups_of(self, state: int, texts: TokenTable) -> tuple[NDArray[np.int32], list[int]]:
+        """`_groups` of other texts than the vocabulary's."""
+        own = self.trie, self.data, self.indptr, self.size, self._path
+        self.trie, self.data, self.indptr, self.size = texts.trie, texts.data, texts.indptr, texts.size
+        self._path = np.zeros((texts.trie.max_depth + 2, 5), dtype=np.int64)
+        try:
+            return self._groups(state)
+        finally:
+            self.trie, self.data, self.indptr, self.size, self._path = own
 
     def _groups(self, state: int) -> tuple[NDArray[np.int32], list[int]]:
         """Tokens by the configuration that they lead to: (size,) group, the last one for dead tokens; first members."""

@@ -99,13 +99,17 @@ class JsonStates(JsonTables):
         return self.accepting[state]
 
     def _advance(self, state: int, token_id: int) -> int:
+        return self.run(state, self.data, self.indptr, token_id)
+
+    def run(self, state: int, data: NDArray[np.uint8], indptr: NDArray[np.int64], k: int) -> int:
+        """The state after the k-th of some texts (the lock must be held)."""
         records = self.state_records[state]
         run = self._run
         run[0] = self.config[self.state_config[state]]
         if records is NO_RECORDS:
             self.mem[kernel.M_GENERIC] = 0
             while True:
-                status = kernel.advance(self.mem, self.rows, self.data, self.indptr, token_id, run)
+                status = kernel.advance(self.mem, self.rows, data, indptr, k, run)
                 if status == kernel.LIVE:
                     if self.mem[kernel.M_EXACT]:
                         break
@@ -118,7 +122,9 @@ class JsonStates(JsonTables):
                     self.grow()
                 else:
                     break
-        text = self.data[self.indptr[token_id] : self.indptr[token_id + 1]].tobytes()
+        text = data[indptr[k] : indptr[k + 1]].tobytes()
+        if not text:
+            return DEAD
         result = self.exactly(run[0].copy(), records, text)
         return DEAD if result is None else self._intern(*result)
 

@@ -14,8 +14,9 @@ import sys
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,13 @@ _SEARCH_LIMIT = 20_000
 
 
 class RegexCore(MaskedCore):
-    """Everything that automata of one constraint and one vocabulary share."""
+    """Everything that automata of one constraint and one vocabulary share.
+
+    Attributes:
+        codes: bytes that stand for special tokens, and their names.
+    """
+
+    codes: Mapping[bytes, str] = MappingProxyType({})
 
     def __init__(self, dfa: LazyDfa, vocabulary: Vocabulary, label: str, key: tuple[Any, ...]) -> None:
         table = vocabulary.table
@@ -87,7 +94,7 @@ class RegexCore(MaskedCore):
             self._raise_incompatible()
 
     def _raise_incompatible(self) -> None:
-        witness = self.dfa.shortest(self.dfa.start) or b""
+        witness = self.completion(self.dfa.start)
         seen = np.zeros(256, dtype=np.bool_)
         seen[self.data] = True
         missing = bytes(byte for byte in dict.fromkeys(witness) if not seen[byte])
@@ -372,11 +379,15 @@ class RegexCore(MaskedCore):
                 s, left = before[s], left + 1
         return found
 
+    def completion(self, state: int) -> bytes:
+        """A shortest text from a live state to acceptance."""
+        return self.dfa.shortest(state) or b""
+
     def byte_distance(self, state: int) -> int:
         """Fewest bytes from `state` to acceptance; if single bytes are tokens, as many tokens do."""
         known = self._byte_distance.get(state)
         if known is None:
-            text = self.dfa.shortest(state) or b""
+            text = self.completion(state)
             known = len(text)
             for k, byte in enumerate(text):  # every state on a shortest way is on its own shortest way
                 self._byte_distance[state] = len(text) - k
@@ -494,6 +505,11 @@ class RegexCore(MaskedCore):
             }
         if sum(a.nbytes for a in arrays.values()) <= _STORED_BYTES:  # written while the caller goes on
             threading.Thread(target=default_store().put, args=(self.disk_key, arrays), name="store-index").start()
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the largest table that `Limits.max_state_bytes` bounds."""
+        return self.dfa.nbytes
 
     @property
     def nbytes(self) -> int:

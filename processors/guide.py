@@ -450,12 +450,13 @@ class CFGGuide:
         cfg_string: Any,
         tokenizer: Any = None,
         *,
-        start: str = "start",
+        start: str | Sequence[str] = "start",
         postlex: Any = None,
         parser: str | None = None,
         lexer: Literal["contextual", "basic", "dynamic", "dynamic_complete", "scannerless"] = "contextual",
         g_regex_flags: int = 0,
         import_paths: Sequence[Any] = (),
+        dialect: Literal["lark", "extended"] = "lark",
         limits: Limits | None = None,
     ) -> None:
         """Compile a grammar.
@@ -463,7 +464,8 @@ class CFGGuide:
         Args:
             cfg_string: a Lark grammar, or the automaton that `outlines_core.compile_grammar` has made of one.
             tokenizer: a tokenizer or a `Vocabulary`; without effect if `cfg_string` is an automaton.
-            start, postlex, parser, lexer, g_regex_flags, import_paths, limits: see `outlines_core.compile_grammar`.
+            start, postlex, parser, lexer, g_regex_flags, import_paths, dialect, limits: see
+                `outlines_core.compile_grammar`.
 
         Raises:
             ConstraintError: see `outlines_core.compile_grammar`.
@@ -482,6 +484,7 @@ class CFGGuide:
                 lexer=lexer,
                 g_regex_flags=g_regex_flags,
                 import_paths=import_paths,
+                dialect=dialect,
                 limits=limits,
             )
         self.automaton: TokenAutomaton = cfg_string

@@ -404,7 +404,8 @@ class CFGLogitsProcessor(GuideLogitsProcessor):
         cfg_str: a Lark grammar, or a list of G of them: row r of R then obeys grammar ``r * G // R``.
         tokenizer: the tokenizer or `Vocabulary` of the model.
         tensor_library_name: as in `OutlinesLogitsProcessor`.
-        start, postlex, parser, lexer, g_regex_flags, import_paths, limits: as in `outlines_core.compile_grammar`.
+        start, postlex, parser, lexer, g_regex_flags, import_paths, dialect, limits: as in
+            `outlines_core.compile_grammar`.
         eos_token_ids, start_after, max_new_tokens, on_violation: as in `GuideLogitsProcessor`.
 
     >>> import torch
@@ -420,12 +421,13 @@ class CFGLogitsProcessor(GuideLogitsProcessor):
         tokenizer: Any,
         tensor_library_name: str = "torch",
         *,
-        start: str = "start",
+        start: str | Sequence[str] = "start",
         postlex: Any = None,
         parser: str | None = None,
         lexer: Literal["contextual", "basic", "dynamic", "dynamic_complete", "scannerless"] = "contextual",
         g_regex_flags: int = 0,
         import_paths: Sequence[Any] = (),
+        dialect: Literal["lark", "extended"] = "lark",
         limits: oc.Limits | None = None,
         eos_token_ids: int | Sequence[int] | None = None,
         start_after: int | str | bytes | None = None,
@@ -443,6 +445,7 @@ class CFGLogitsProcessor(GuideLogitsProcessor):
                 lexer=lexer,
                 g_regex_flags=g_regex_flags,
                 import_paths=import_paths,
+                dialect=dialect,
                 limits=limits,
             )
             for one in ([cfg_str] if isinstance(cfg_str, str) else cfg_str)

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from outlines_core.errors import LimitExceededError
+from outlines_core.grammar.indentation import Indents
 from outlines_core.grammar.stacks import EMPTY, Stacks
 from outlines_core.grammar.worlds import LexedMachine, World
 
@@ -79,6 +80,7 @@ class Completions:
 
     def _distance(self, world: World) -> int:
         """A guess of how far from the end a world is."""
+        assert isinstance(world.indents, Indents)
         return 4 * (self._depth(world.stack) + 2 * len(world.indents.columns) + 2 * world.indents.brackets)
 
     def _depth(self, stack: int) -> int:

@@ -68,7 +68,7 @@ class ConfigurationDfa(LazyDfa):
         used: NDArray[np.bool_],
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.recogniser = recogniser
+        self.recogniser, self.used = recogniser, used
         alphabet: Any = _Alphabet(byte_class, used)
         super().__init__(alphabet, limits)
 

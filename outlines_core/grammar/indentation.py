@@ -40,7 +40,8 @@ class Indentation:
     def __init__(self, postlex: Any, terminals: tuple[Terminal, ...]) -> None:
         if not isinstance(postlex, Indenter):
             raise UnsupportedFeatureError(
-                f"postlex {type(postlex).__name__}: only lark.indenter.Indenter and its subclasses are known",
+                f"postlex {type(postlex).__name__}: only subclasses of lark.indenter.Indenter and of "
+                "outlines_core.grammar.postlex.PostLex are known",
                 feature="postlex",
             )
         kind = type(postlex)

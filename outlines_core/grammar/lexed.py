@@ -11,6 +11,7 @@ from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.liveness import Liveness
 from outlines_core.grammar.loading import Grammar
 from outlines_core.grammar.ordered import OrderedDfa
+from outlines_core.grammar.postlex import PostLexing
 from outlines_core.grammar.row_liveness import RowLiveness
 from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
@@ -23,21 +24,21 @@ class LexedRecogniser:
     """A `Recogniser` whose configurations are sets of live worlds.
 
     Raises:
-        UnsupportedFeatureError: an indenter without LALR.
+        UnsupportedFeatureError: a postlex without LALR.
     """
 
     weight = 10
 
-    def __init__(self, grammar: Grammar, dfa: OrderedDfa, indentation: Indentation | None = None) -> None:
+    def __init__(self, grammar: Grammar, dfa: OrderedDfa, postlex: Indentation | PostLexing | None = None) -> None:
         self._worlds_live: Liveness | Completions | _RowsLive
         if grammar.tables is not None:
             stacks = Stacks(grammar.tables, grammar.rules)
-            self.machine = LexedMachine(grammar, dfa, stacks, indentation)
+            self.machine = LexedMachine(grammar, dfa, stacks, postlex)
             self._worlds_live = Liveness(self.machine, stacks)
-            if indentation is not None:
+            if isinstance(postlex, Indentation):
                 self._worlds_live = Completions(self.machine, stacks, self._worlds_live.is_live)
         else:
-            if indentation is not None:
+            if postlex is not None:
                 raise UnsupportedFeatureError("postlex with Earley: use parser='lalr'", feature="postlex with earley")
             rows = Rows(grammar.rules, len(grammar.nonterminals), grammar.start)
             self.machine = LexedMachine(grammar, dfa, rows)

@@ -32,12 +32,23 @@ _LEXEME, _BEHIND_NEWLINE, _BEHIND_DEDENT, _END, _TERMINAL = range(5)
 
 
 class _Control(NamedTuple):
-    """`kind` and `terminal` say what comes next, `then` what comes behind that terminal."""
+    """`kind` and `terminal` say what comes next, `then` what comes behind that terminal and the `rest`.
+
+    `state` is that of a postlex, behind all this.
+    """
 
     kind: int
     boundary: Boundary
     terminal: int = 0
     then: int = _LEXEME
+    rest: tuple[int, ...] = ()
+    state: int = 0
+
+    def behind(self) -> _Control:
+        """What comes next when the terminal was taken."""
+        if self.rest:
+            return self._replace(terminal=self.rest[0], rest=self.rest[1:])
+        return _Control(self.then, self.boundary, state=self.state)
 
 
 class _Summary(NamedTuple):
@@ -70,13 +81,14 @@ class Liveness:
         return known
 
     def _is_live(self, world: World) -> bool:
+        state = world.indents if isinstance(world.indents, int) else 0
         if world.boundary is not None:
-            return self._stack_live(world.stack, _Control(_LEXEME, world.boundary))
+            return self._stack_live(world.stack, _Control(_LEXEME, world.boundary, state=state))
         if self.machine.indentation is not None:
             return self._is_live_in_column(world)
         for terminal, boundary in self.machine.endings(self.stacks.lexer(world.stack), world.lexeme):
-            control = _Control(_LEXEME, boundary) if terminal == IGNORED else _Control(_TERMINAL, boundary, terminal)
-            if self._stack_live(world.stack, control):
+            control = self._read(terminal, boundary, state)
+            if control is not None and self._stack_live(world.stack, control):
                 return True
         return False
 
@@ -85,6 +97,7 @@ class Liveness:
         machine = self.machine
         indentation, lexer = machine.indentation, self.stacks.lexer(world.stack)
         assert indentation is not None
+        assert not isinstance(world.indents, int)
         far = world.indents.columns[-1] + 1
         first = (world.lexeme, min(world.column, far))
         seen = {first}
@@ -167,11 +180,29 @@ class Liveness:
             return
         self._use((target, control), state, owner)
 
+    def _read(self, terminal: int, behind: Boundary, state: int) -> _Control | None:
+        """What a lexeme that was read is to the parser; None: a postlex refuses it."""
+        postlex = self.machine.postlex
+        if terminal == IGNORED:
+            return _Control(_LEXEME, behind, state=state)
+        if postlex is None:
+            return _Control(_TERMINAL, behind, terminal)
+        found = postlex.step(state, terminal)
+        if found is None:
+            return None
+        following, given = found
+        if not given:
+            return _Control(_LEXEME, behind, state=following)
+        return _Control(_TERMINAL, behind, given[0], rest=given[1:], state=following)
+
     def _options(self, state: int, control: _Control) -> list[_Control]:
         """What may come next, for controls that do not wait for a terminal."""
         machine, boundary = self.machine, control.boundary
         indentation = machine.indentation
         options: list[_Control] = []
+        if control.kind == _END and machine.postlex is not None:
+            last = machine.postlex.at_end(control.state)
+            return [] if last is None else [_Control(_TERMINAL, boundary, last[0], rest=last[1:])]
         if control.kind == _END:
             options.append(_Control(_TERMINAL, boundary, END))
             if indentation is not None:
@@ -186,15 +217,14 @@ class Liveness:
             return options
         lexer = self.tables.lexer[state]
         for terminal, behind in machine.endings(lexer, machine.start(lexer, boundary)):
-            if terminal == IGNORED:
-                options.append(_Control(_LEXEME, behind))
-            elif indentation is not None and terminal == indentation.newline:
+            if indentation is not None and terminal == indentation.newline:
                 options.append(_Control(_TERMINAL, behind, terminal, _BEHIND_NEWLINE))
                 options.append(_Control(_LEXEME, behind))  # within brackets it does not count
             else:
-                options.append(_Control(_TERMINAL, behind, terminal))
+                option = self._read(terminal, behind, control.state)
+                options += [] if option is None else [option]
         if machine.dfa.hold_at_end(boundary.obligations):
-            options.append(_Control(_END, boundary))
+            options.append(_Control(_END, boundary, state=control.state))
         return options
 
     def _expand(self, place: _Place) -> None:
@@ -208,7 +238,7 @@ class Liveness:
         if action is None:
             return
         if action >= 0:
-            self._use((action, _Control(control.then, control.boundary)), state, place)
+            self._use((action, control.behind()), state, place)
             return
         rule = machine.grammar.rules[-1 - action]
         if rule.symbols:

@@ -18,12 +18,17 @@ from typing import Any, Final, NamedTuple
 import lark
 from lark.exceptions import LarkError, LexError, UnexpectedInput
 from lark.lexer import BasicLexer, ContextualLexer, PatternStr
+from lark.load_grammar import _parse_grammar
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 from lark.parsers.lalr_parser import LALR_Parser
 
-from outlines_core.errors import ConstraintSyntaxError
+from outlines_core.errors import ConstraintSyntaxError, UnsupportedFeatureError
+from outlines_core.grammar.booleans import Boolean, boolean, in_order, is_boolean
+from outlines_core.grammar.dialect import SHOWN, Extended
+from outlines_core.limits import DEFAULT_LIMITS, Limits
+from outlines_core.regex.nfa import Graph
 
-__all__ = ["END", "LEXERS", "Grammar", "LexerTable", "Rule", "Tables", "Terminal", "load_grammar"]
+__all__ = ["END", "LEXERS", "Grammar", "LexerTable", "Rule", "Tables", "Terminal", "load_grammar", "load_grammars"]
 
 _PATTERN_ERRORS: Final = (re.error, *([importlib.import_module("regex").error] if find_spec("regex") else []))
 """Of patterns; Lark asks the `regex` module, where it is installed, what `re` does not understand."""
@@ -38,12 +43,13 @@ _LINE_TYPES: Final = ("NL_type", "INDENT_type", "DEDENT_type")
 
 
 class Terminal(NamedTuple):
-    """One terminal.  `regexp`: its pattern as Lark gives it to `re`; None if it is only declared."""
+    """One terminal.  `regexp`: its pattern as Lark gives it to `re`; None if it is only declared; or its `graph`."""
 
     name: str
     regexp: str | None
     flags: int
     is_text: bool
+    graph: Graph | None = None
 
 
 class Rule(NamedTuple):
@@ -183,25 +189,34 @@ _PLUGINS: Final = {"BasicLexer": _Lexer, "ContextualLexer": _Contextual, "LALR_P
 # -- loading ----------------------------------------------------------------------------------------------------------
 
 
-def load_grammar(
+def load_grammar(text: str, *, start: str = "start", **options: Any) -> Grammar:
+    """The tables of a grammar with one start; see `load_grammars`."""
+    return load_grammars(text, start=start, **options)[0]
+
+
+def load_grammars(
     text: str,
     *,
-    start: str = "start",
+    start: str | Sequence[str] = "start",
     parser: str | None = None,
     lexer: str = "contextual",
     postlex: Any = None,
     g_regex_flags: int = 0,
     import_paths: Sequence[Any] = (),
-) -> Grammar:
-    """The tables of a grammar.
+    extended: Extended | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> tuple[Grammar, ...]:
+    """The tables of a grammar, for each start.
 
     Args:
         text: the grammar.
-        start: the rule that texts are made of.
+        start: the rule that texts are made of, or several. They share one table and one lexer, as Lark has it.
         parser: "lalr", "earley" or "cyk"; None: what goes with the lexer.
         lexer: one of `LEXERS`.
         postlex: the object that Lark is to be given; only its `always_accept` is used here.
         g_regex_flags, import_paths: as Lark has them.
+        extended: if the grammar is one of the extended dialect: `text`, read.
+        limits: of terminals that are automata.
 
     Raises:
         ConstraintSyntaxError: what Lark refuses, in its words, with its place.
@@ -213,10 +228,11 @@ def load_grammar(
         parser = _PARSERS.get(lexer, "earley")
     elif scannerless and parser != "earley":
         raise ConstraintSyntaxError(f"Parser {parser!r} does not support lexer 'scannerless', expected 'earley'")
+    starts = [start] if isinstance(start, str) else list(start)
     try:
         loaded = lark.Lark(
-            text,
-            start=start,
+            text if extended is None else extended.text,
+            start=starts,
             parser=parser,
             lexer="dynamic" if scannerless else lexer,
             postlex=postlex,
@@ -225,13 +241,17 @@ def load_grammar(
             maybe_placeholders=False,
             _plugins=_PLUGINS,
         )
-        return _tables(loaded, start, lexer, g_regex_flags, postlex)
+        return _tables(loaded, starts, lexer, g_regex_flags, postlex, limits)
     except UnexpectedInput as error:
+        if extended is not None:
+            _check_plain(extended)
         offset = getattr(error, "pos_in_stream", None)
         message = f"the grammar is not one of Lark's: {str(error).strip()}"
         raise ConstraintSyntaxError(message, source=text, offset=min(offset or 0, len(text))) from error
     except (LarkError, OSError, AssertionError, *_PATTERN_ERRORS) as error:
-        why = str(error).strip() or type(error).__name__
+        if extended is not None:
+            _check_plain(extended)
+        why = (str(error).strip() or type(error).__name__).translate(SHOWN)
         offset = _place(why, text)
         message = f"Lark refuses the grammar: {why}"
         raise ConstraintSyntaxError(message, source="" if offset is None else text, offset=offset or 0) from error
@@ -259,10 +279,35 @@ def _raised_in(error: BaseException) -> str:
     return "" if trace is None else trace.tb_frame.f_code.co_filename
 
 
-def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Grammar:
+def _check_plain(extended: Extended) -> None:
+    """Raise what Lark says of the syntax, with the place in the user's text."""
+    try:
+        _parse_grammar(extended.plain, "<string>")  # type: ignore[no-untyped-call]
+    except (LarkError, AssertionError) as error:
+        message = str(error).strip().split("\n")[0]
+        place = re.search(r"line (\d+),? column (\d+)", message)
+        line, column = (int(place[1]), int(place[2])) if place else (1, 1)
+        source = extended.source
+        before = sum(len(text) for text in source.splitlines(keepends=True)[: line - 1])
+        raise ConstraintSyntaxError(
+            f"Lark refuses the grammar: {message}", source=source, offset=min(before + column - 1, len(source))
+        ) from error
+
+
+def _tables(
+    loaded: Any, starts: list[str], lexer: str, flags: int, postlex: Any, limits: Limits
+) -> tuple[Grammar, ...]:
     number: dict[str, int] = {t.name: k for k, t in enumerate(loaded.terminals)}
+    booleans = _booleans(loaded.terminals, flags, limits)
     terminals = [
-        Terminal(t.name, t.pattern.to_regexp(), flags, isinstance(t.pattern, PatternStr)) for t in loaded.terminals
+        Terminal(
+            t.name,
+            t.pattern.to_regexp(),
+            flags,
+            isinstance(t.pattern, PatternStr),
+            booleans[t.name].graph if t.name in booleans else None,
+        )
+        for t in loaded.terminals
     ]
     declared = [symbol.name for rule in loaded.rules for symbol in rule.expansion if symbol.is_term]
     for name in [*declared, *(getattr(postlex, field, None) for field in _LINE_TYPES)]:
@@ -291,15 +336,14 @@ def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Gr
         rule_of(rule)
     ignored = frozenset(number[name] for name in loaded.ignore_tokens if name in number)
     lexers: list[LexerTable] = []
-    tables = None
 
     def table_of(basic: Any) -> LexerTable:
-        scanner = basic.scanner
-        retyped = {
-            number[name]: tuple(number[t.name] for t in callback.scanner.terminals)
-            for name, callback in basic.callback.items()
-        }
-        return LexerTable(tuple(number[t.name] for t in scanner.terminals), retyped)
+        scanned = [t.name for t in basic.scanner.terminals]
+        retyped = {name: [t.name for t in callback.scanner.terminals] for name, callback in basic.callback.items()}
+        if booleans:
+            scanned, retyped = in_order(basic.terminals, scanned, retyped, booleans)
+        becomes = {number[name]: tuple(number[text] for text in texts) for name, texts in retyped.items()}
+        return LexerTable(tuple(number[name] for name in scanned), becomes)
 
     source: Any = loaded.parser.lexer if lexer in ("contextual", "basic") else None
     if source is not None and postlex is not None:
@@ -331,13 +375,55 @@ def _tables(loaded: Any, start: str, lexer: str, flags: int, postlex: Any) -> Gr
                 lexer_of[state] = known[id(basic)]
         else:
             lexers.append(table_of(source))
-        tables = Tables(
-            actions, gotos, table.start_states[start], table.end_states[start], lexer_of,
-            loaded.parser.parser.has_conflicts,
-        )  # fmt: skip
-    elif source is not None:
-        lexers.append(table_of(source))
+        made: list[Tables | None] = [
+            _restricted(actions, gotos, table.start_states[start], table.end_states[start])._replace(
+                lexer=lexer_of, has_conflicts=loaded.parser.parser.has_conflicts
+            )
+            for start in starts
+        ]
+    else:
+        made = [None for _ in starts]
+        if source is not None:
+            lexers.append(table_of(source))
     logging.getLogger(__name__).debug("loaded %d terminals, %d rules", len(terminals), len(rules))
-    return Grammar(
-        tuple(terminals), ignored, tuple(rules), tuple(nonterminals), nonterminals[start], tuple(lexers), tables
+    of_starts = [nonterminal(start) for start in starts]
+    return tuple(
+        Grammar(tuple(terminals), ignored, tuple(rules), tuple(nonterminals), start, tuple(lexers), tables)
+        for start, tables in zip(of_starts, made, strict=True)
+    )
+
+
+def _booleans(definitions: Sequence[Any], flags: int, limits: Limits) -> dict[str, Boolean]:
+    """The terminals made with & and ~."""
+    found = {}
+    for t in definitions:
+        regexp = t.pattern.to_regexp()
+        if is_boolean(regexp):
+            try:
+                found[t.name] = boolean(regexp, flags, limits)
+            except UnsupportedFeatureError as error:
+                message = f"terminal {t.name}: {error}"
+                raise UnsupportedFeatureError(message, feature=error.feature, path=t.name) from error
+            if found[t.name].matches(""):
+                raise LexError(f"Lexer does not allow zero-width terminals. ({t.name})")
+    return found
+
+
+def _restricted(actions: list[dict[int, int]], gotos: list[dict[int, int]], start: int, end: int) -> Tables:
+    """The part of a table that can be reached from one of its starts; the other states are empty."""
+    reached = {start}
+    todo = [start]
+    while todo:
+        state = todo.pop()
+        for target in (*actions[state].values(), *gotos[state].values()):
+            if target >= 0 and target not in reached:
+                reached.add(target)
+                todo.append(target)
+    return Tables(
+        [row if state in reached else {} for state, row in enumerate(actions)],
+        [row if state in reached else {} for state, row in enumerate(gotos)],
+        start,
+        end,
+        [],
+        has_conflicts=False,
     )

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
-from outlines_core.regex.nfa import ACCEPT, BEGIN, CHAR, END, SPLIT, Builder
+from outlines_core.regex.nfa import ACCEPT, BEGIN, CHAR, END, SPLIT, Builder, Graph
 
 __all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa", "check_search", "is_consistent"]
 
@@ -57,7 +57,7 @@ class OrderedDfa:
         has_one_past: does it not matter what comes before a terminal?
 
     Args:
-        nodes: patterns by terminal; None for one that matches nothing.
+        nodes: patterns by terminal, or automata, whose longest match is preferred; None for one that matches nothing.
         limits: `max_nfa_states` and `max_states` count.
         is_ordered: False: no match is preferred to another one, a terminal may end wherever it matches.
 
@@ -66,7 +66,7 @@ class OrderedDfa:
     """
 
     def __init__(
-        self, nodes: Sequence[Node | None], limits: Limits = DEFAULT_LIMITS, *, is_ordered: bool = True
+        self, nodes: Sequence[Node | Graph | None], limits: Limits = DEFAULT_LIMITS, *, is_ordered: bool = True
     ) -> None:
         self.limits, self._is_ordered = limits, is_ordered
         builder = Builder(limits)
@@ -79,7 +79,8 @@ class OrderedDfa:
                 continue
             accept = builder.add(ACCEPT, 0, 0)
             self._terminal[accept] = k
-            self._entry.append(builder.emit(node, accept))
+            emit = builder.graph if isinstance(node, Graph) else builder.emit
+            self._entry.append(emit(node, accept))  # type: ignore[arg-type]
             self._owner.append((len(builder.kind), k))
         nfa = builder.finish(0)
         self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from outlines_core.grammar.indentation import FLAT, Indentation, Indents
 from outlines_core.grammar.loading import END, Grammar
 from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, check_search, is_consistent
+from outlines_core.grammar.postlex import PostLexing
 from outlines_core.grammar.pruning import pruned
 from outlines_core.grammar.rows import Rows
 from outlines_core.grammar.stacks import Stacks
@@ -55,11 +56,15 @@ class Lexeme(NamedTuple):
 
 
 class World(NamedTuple):
-    """One way to read the text so far.  `boundary` is set where no byte of the next lexeme was read."""
+    """One way to read the text so far.  `boundary` is set where no byte of the next lexeme was read.
+
+    Attributes:
+        indents: with another postlex than an indenter: its state.
+    """
 
     lexeme: Lexeme
     stack: int
-    indents: Indents
+    indents: Indents | int
     column: int
     boundary: Boundary | None
 
@@ -74,14 +79,16 @@ class LexedMachine:
         grammar: one with lexers.
         dfa: of all its terminals.
         stacks: the parser: of a LALR table, or Earley's, which has rows in place of stacks.
-        indentation: None if there is no indenter.
+        postlex: an indenter, another postlex or nothing.
     """
 
     def __init__(
-        self, grammar: Grammar, dfa: OrderedDfa, stacks: Stacks | Rows, indentation: Indentation | None = None
+        self, grammar: Grammar, dfa: OrderedDfa, stacks: Stacks | Rows, postlex: Indentation | PostLexing | None = None
     ) -> None:
-        self.grammar = pruned(grammar, dfa, indentation)
-        self.dfa, self.stacks, self.indentation = dfa, stacks, indentation
+        self.indentation = postlex if isinstance(postlex, Indentation) else None
+        self.postlex = postlex if isinstance(postlex, PostLexing) else None
+        self.grammar = grammar if self.postlex is not None else pruned(grammar, dfa, self.indentation)
+        self.dfa, self.stacks = dfa, stacks
         self._retyped: dict[int, set[int]] = {}
         for lexer in grammar.lexers:
             for base, texts in lexer.retyped.items():
@@ -92,7 +99,8 @@ class LexedMachine:
         self._keyword_steps: dict[tuple[Keywords, int], tuple[Keywords, frozenset[int]]] = {}
         self._steps: dict[tuple[Lexeme, int], Any] = {}
         self._endings: dict[tuple[int, Lexeme], frozenset[tuple[int, Boundary]]] = {}
-        first = self.world(self.stacks.root, FLAT, Boundary(dfa.beginning, NOTHING))
+        initial = FLAT if self.postlex is None else self.postlex.initial
+        first = self.world(self.stacks.root, initial, Boundary(dfa.beginning, NOTHING))
         self.first = frozenset((first,))
 
     def byte_class(self) -> NDArray[np.uint8]:
@@ -203,13 +211,16 @@ class LexedMachine:
 
     # -- worlds -----------------------------------------------------------------------------------------------------
 
-    def world(self, stack: int, indents: Indents, boundary: Boundary) -> World:
+    def world(self, stack: int, indents: Indents | int, boundary: Boundary) -> World:
         return World(self.start(self.stacks.lexer(stack), boundary), stack, indents, NO_COLUMN, boundary)
 
-    def after(self, world: World, terminal: int, column: int) -> tuple[int, Indents] | None:
+    def after(self, world: World, terminal: int, column: int) -> tuple[int, Indents | int] | None:
         """Stack and indents after a terminal; `column`: that in which its text ends, if it has a newline."""
         if terminal == IGNORED:
             return world.stack, world.indents
+        if isinstance(world.indents, int):
+            assert self.postlex is not None
+            return self.postlex.after(self.stacks, world.stack, world.indents, terminal)
         if self.indentation is None:
             stack = self.stacks.after(world.stack, terminal)
             return None if stack is None else (stack, FLAT)
@@ -238,6 +249,9 @@ class LexedMachine:
     def _ends(self, world: World) -> bool:
         if world.boundary is None or not self.dfa.hold_at_end(world.boundary.obligations):
             return False
+        if isinstance(world.indents, int):
+            assert self.postlex is not None
+            return self.postlex.ends(self.stacks, world.stack, world.indents)
         if self.indentation is None:
             return self.stacks.after(world.stack, END) is not None
         return self.indentation.ends(self.stacks, world.stack, world.indents)

@@ -229,6 +229,7 @@ class LazyDfa:
         collect: bool = False,
         filtered: bool = False,
         allowed: NDArray[np.uint8] | None = None,
+        begin: int = 0,
     ) -> NDArray[np.int32]:
         """`kernels.dfa.walk` from ``path[0]``, tables grown and holes filled as it goes (the lock must be held).
 
@@ -237,10 +238,11 @@ class LazyDfa:
             collect: return the distinct states that tokens lead to.
             filtered: only tokens that lead to a state s with ``self.allowed[s] == 1`` get their bit.
             allowed: the same with these flags instead; every transition must have been visited before.
+            begin: the node to begin with, if `path` is set up to the depth of its parent.
         """
         self.begin_call()
         meta = self.meta
-        meta[kernel.M_NODE] = 0
+        meta[kernel.M_NODE] = begin
         meta[kernel.M_WALK] += 1
         while True:
             flags = allowed if allowed is not None else self.allowed if filtered else _NO_FLAGS

@@ -46,7 +46,7 @@ from outlines_core.regex.charset import intersection
 from outlines_core.regex.charset_classes import classes_of, letters_of
 from outlines_core.regex.utf8 import DONE, Dag, byte_dag, dag_of
 
-__all__ = ["ANY", "Builder", "ByteNfa", "LookAround", "any_text", "build_nfa", "nfa_of_graph"]
+__all__ = ["ANY", "Builder", "ByteNfa", "Graph", "LookAround", "any_text", "build_nfa", "nfa_of_graph"]
 
 CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which must not be imported here (numba)
 _PLACE: Final = -7
@@ -69,6 +69,13 @@ class LookAround(NamedTuple):
     start: StateIndex
     ahead: bool
     negative: bool
+
+
+class Graph(NamedTuple):
+    """A byte DFA: per state its edges (lowest byte, highest byte, state), and whether it accepts.  It begins in 0."""
+
+    rows: list[list[tuple[int, int, int]]]
+    accepting: list[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,8 +493,12 @@ class Builder:
         """An intersection or complement with something behind it: its whole DFA becomes states."""
         from outlines_core.regex.look_dfa import determinised
 
+        return self.graph(Graph(*determinised(node, self.limits, self.surrogates)), next_)
+
+    def graph(self, graph: Graph, next_: StateIndex) -> StateIndex:
+        """An automaton over bytes with something behind it; to go on is preferred."""
         self.bytewise = True
-        rows, accepting = determinised(node, self.limits, self.surrogates)
+        rows, accepting = graph
         states = [self.add(SPLIT, 0, 0) for _ in rows]
         for k, row in enumerate(rows):
             choices = [self.char(byte_dag(lo, hi), states[to]) for lo, hi, to in row]

@@ -259,6 +259,8 @@ def invalid() -> Result:
 def unclaimed_reason(record: dict[str, Any]) -> str | None:
     """Why a case of llguidance's dialect is not claimed; None if it is."""
     for feature in record["features"]:
+        if feature == "{m,n}" and re.fullmatch(r"[^{]*(%json\s*\{[^%]*)+", record["grammar"]):
+            continue  # the label is wrong: these are the braces of a schema
         if feature in UNCLAIMED:
             return f"{feature}: {UNCLAIMED[feature]}"
         if feature not in CLAIMED | LARK_FEATURES:

@@ -100,3 +100,14 @@ def test_every_row_keeps_all_that_its_grammar_allows(vocabulary: oc.Vocabulary) 
     second = processor(torch.tensor([[1, ord("a")], [1, ord("c")]]), torch.zeros(2, vocabulary.size))
     assert second[0, 256].isfinite()
     assert not second[1, 256].isfinite()
+
+
+def test_options_of_the_grammar_are_passed_on() -> None:
+    vocabulary = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)}, special_tokens={"<|x|>": 257})
+    grammar = 'one: <|x|> %json {"const": true}\ntwo: A\nA: /[ab]/ & ~"a"'
+    guide = CFGGuide(grammar, vocabulary, dialect="extended", start=["one", "two"])
+    assert guide.get_next_instruction(guide.initial_state).tokens.tolist() == [ord("b"), 257]
+    processor = CFGLogitsProcessor(grammar, vocabulary, dialect="extended", start=("two", "one"))
+    allowed = processor(torch.tensor([[1]]), torch.zeros(1, 258))[0].isfinite().nonzero().flatten()
+    assert allowed.tolist() == [ord("b"), 257]
+    assert guide.get_next_instruction(guide.get_next_state(guide.initial_state, 257)).tokens.tolist() == [ord("t")]

@@ -472,3 +472,11 @@ def test_common_masks_are_found_by_other_processes(tmp_path: Path, monkeypatch: 
     for path in stored:
         path.write_bytes(b"damaged")
     assert masks() == made
+
+
+def test_special_tokens_are_not_allowed_within_a_key() -> None:
+    vocabulary = oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)}, special_tokens={"<|x|>": 258})
+    automaton = oc.compile_json_schema({"type": "object"}, vocabulary)
+    _, state = automaton.accept_tokens(automaton.initial_state, b'{"a')
+    assert automaton.next_state(state, 258) == oc.DEAD
+    assert automaton.next_state(state, 257) == oc.DEAD
