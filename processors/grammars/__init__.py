@@ -57,9 +57,9 @@ def options(name: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"start": "start", "parser": "lalr", "lexer": "contextual"}
     if _checked(name) == "python":
-        from lark.indenter import PythonIndenter
+        from processors.grammars.indentation import FieldIndenter
 
-        found.update(start="file_input", postlex=PythonIndenter())
+        found.update(start="file_input", postlex=FieldIndenter())
     return found
 
 
