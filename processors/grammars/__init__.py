@@ -57,9 +57,9 @@ def options(name: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"start": "start", "parser": "lalr", "lexer": "contextual"}
     if _checked(name) == "python":
-        from processors.grammars.indentation import FieldIndenter
+        from lark.indenter import PythonIndenter
 
-        found.update(start="file_input", postlex=FieldIndenter())
+        found.update(start="file_input", postlex=PythonIndenter())
     return found
 
 
