@@ -1046,7 +1046,7 @@ def test_python_refuses_what_no_python_reads(text):
         ("del (a).b", True),
         ("e\u0301 = 1", True),
         ("x\ry", True),
-        ("x \\\n\ny", True),
+        ("if x:\n\\\n  y", True),
         ("f'{x y}'", False),
         ("f'{x!z}'", False),
         ("f'{lambda x: 1}'", False),
