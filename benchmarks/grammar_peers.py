@@ -128,7 +128,7 @@ def to_ebnf(text: str, options: dict[str, Any]) -> str:
     for terminal in loaded.terminals:
         pattern = writer.pattern(terminal.pattern.to_regexp())
         if terminal.name in loaded.ignore_tokens:
-            ignored.append(pattern)
+            ignored.append(pattern.removesuffix("+"))  # what follows repeats it, and twice would be ambiguous
         else:
             lines.append(f"t_{_plain(terminal.name)} ::= ({pattern}) ws")
     lines.append(f"ws ::= ({' | '.join(ignored)})*" if ignored else 'ws ::= ""')
@@ -136,4 +136,4 @@ def to_ebnf(text: str, options: dict[str, Any]) -> str:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"\W", "_", name).strip("_")
+    return re.sub(r"\W", "_", name)
