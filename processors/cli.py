@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import outlines_core as oc
+from processors import grammars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,8 @@ EXAMPLES = """Examples:
   python -m processors generate --prompt "Is it cold? " --choice yes --choice no --json
   python -m processors generate --prompt "A person: " --schema person.json --max-new-tokens 200
   python -m processors generate --prompt "A person: " --schema package.models:Person
+  python -m processors generate --prompt "The sum: " --grammar arithmetic
+  python -m processors generate --prompt "A query: " --grammar query.lark --max-new-tokens 200
   python -m processors generate --batch prompts.txt --regex "[a-z]+( [a-z]+)*[.]" --out answers.txt
   python -m processors generate --model path/to/model --prompt "Call " --regex "[0-9]{3}-[0-9]{4}" --greedy
 
@@ -93,6 +96,14 @@ def generate(
             "MODULE:NAME for a pydantic model, dataclass, TypedDict, Enum or function that Python can import.",
         ),
     ] = None,
+    grammar: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GRAMMAR",
+            help=f"Each output is a text of this Lark grammar: one that ships ({', '.join(grammars.list())}), a file, "
+            "or the grammar's text itself, with a rule `start`.",
+        ),
+    ] = None,
     property_order: Annotated[
         PropertyOrder,
         typer.Option(
@@ -146,9 +157,9 @@ def generate(
         typer.Option("--json", help="One JSON object a line: prompt, text, tokens, finished, seed."),
     ] = False,
 ) -> None:
-    """Continue one prompt, or many, with text that satisfies a regex or a JSON Schema, or is one of several choices."""
-    if (regex is not None) + bool(choice) + (schema is not None) != 1:
-        raise typer.BadParameter("give one constraint: --regex, or --schema, or --choice once or more")
+    """Continue one prompt, or many, with text that satisfies a regex, a JSON Schema or a grammar, or is a choice."""
+    if (regex is not None) + bool(choice) + (schema is not None) + (grammar is not None) != 1:
+        raise typer.BadParameter("give one constraint: --regex, --schema, --grammar, or --choice once or more")
     if (prompt is None) == (batch is None):
         raise typer.BadParameter("give something to continue: either --prompt or --batch")
     if temperature is not None and (greedy or not 0 < temperature < float("inf")):
@@ -168,6 +179,9 @@ def generate(
             property_order=property_order.value,
             whitespace=whitespace,
         )
+    elif grammar is not None:
+        text, options = read_grammar(grammar)
+        compile_ = partial(oc.compile_grammar, text, **options)
     elif regex is not None:
         compile_ = partial(oc.compile_regex, regex)
     else:
@@ -217,6 +231,22 @@ def read_schema(source: str) -> Any:
         raise typer.BadParameter(f"{source}: there is no module {error.name}", param_hint=hint) from None
     except AttributeError:
         raise typer.BadParameter(f"{source}: the module {module} has no {name}", param_hint=hint) from None
+
+
+def read_grammar(source: str) -> tuple[str, dict[str, Any]]:
+    """A Lark grammar and how it is loaded, from the name of a shipped one, a file, or the grammar's text."""
+    if source in grammars.list():
+        return grammars.load(source), grammars.options(source)
+    if ":" in source and ("\n" in source or not Path(source).expanduser().is_file()):
+        return source, {}
+    try:
+        return Path(source).expanduser().read_text(encoding="utf-8"), {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(
+            f"{source} is no grammar that ships ({', '.join(grammars.list())}), no grammar's text, and as a file it "
+            f"cannot be read: {getattr(error, 'strerror', None) or error}",
+            param_hint="--grammar",
+        ) from None
 
 
 def read_prompts(source: str) -> list[str]:

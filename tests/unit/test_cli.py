@@ -14,8 +14,10 @@ import pytest
 pytest.importorskip("typer")
 pytest.importorskip("transformers")
 
+import lark
 from typer.testing import CliRunner
 
+from processors import grammars
 from processors.cli import app, read_prompts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,6 +107,47 @@ def judged(text: str, schema=PERSON):
     value = json.loads(text)
     jsonschema.validate(value, schema)
     return value
+
+
+class TestGrammar:
+    ARGUMENTS = ("--prompt", "x", "--seed", "5", "--max-new-tokens", "24")
+
+    @staticmethod
+    def parses(name: str, text: str) -> bool:
+        lark.Lark(grammars.load(name), **grammars.options(name)).parse(text)
+        return True
+
+    def test_a_shipped_one(self):
+        done = run("--grammar", "words", *self.ARGUMENTS, "--json")
+        assert done.exit_code == 0, done.output
+        record = json.loads(done.stdout)
+        assert record["finished"]
+        assert self.parses("words", record["text"])
+
+    def test_a_file(self, tmp_path):
+        path = tmp_path / "words.lark"
+        path.write_text(grammars.load("words"), encoding="utf-8")
+        done = run("--grammar", str(path), *self.ARGUMENTS)
+        assert done.exit_code == 0, done.output
+        assert self.parses("words", done.stdout.removesuffix("\n"))
+
+    def test_a_text(self):
+        done = run("--grammar", 'start: ("ab" | "c" start "c")', *self.ARGUMENTS)
+        assert done.exit_code == 0, done.output
+        assert re.fullmatch(r"(c*)ab\1", done.stdout.strip())
+
+    @pytest.mark.parametrize(
+        ("grammar", "message"),
+        [
+            ("pyton", "pyton is no grammar that ships (arithmetic, c_expressions, "),
+            ("start: b", "Lark refuses the grammar"),
+            ("start: A A\nA: /a+/", "no text at all"),
+        ],
+    )
+    def test_what_is_refused(self, grammar, message):
+        done = run("--grammar", grammar, *self.ARGUMENTS)
+        assert done.exit_code == 2
+        assert message in " ".join(done.stderr.split())
 
 
 class TestSchema:
