@@ -6,8 +6,6 @@ that matter: they end, or go on, with some bytes only.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,31 +14,33 @@ from outlines_core.vocabulary import TokenTable, Vocabulary
 
 __all__ = ["texts_before", "texts_of", "texts_with"]
 
-_SINGLE: Final = {bytes((b,)): (b,) for b in range(256)}
 _beginnings: LruCache[tuple[Vocabulary, NDArray[np.int64]]] = LruCache(
-    32 * 2**20, lambda one: 30 * one[1].nbytes + 4096
+    128 * 2**20, lambda one: 8 * one[0].table.data.nbytes + 30 * one[1].nbytes
 )
 
 
 def texts_before(
-    table: TokenTable, first: tuple[bytes, ...], codes: tuple[bytes, ...]
+    vocabulary: Vocabulary, first: tuple[bytes, ...], codes: tuple[bytes, ...]
 ) -> tuple[Vocabulary, NDArray[np.int64]]:
-    """What tokens begin with before a byte of ``first[k]``, followed by ``codes[k]``, as tokens 256, 257, ... behind
-    the single bytes; and by token (256 taken off) the node of what it begins with, and k.
+    """A vocabulary with further tokens: what tokens begin with before a byte of ``first[k]``, followed by ``codes[k]``.
+
+    Returns:
+        The vocabulary, and by further token the node of what it begins with, and k.
     """
+    table = vocabulary.table
     key = ("before", table.fingerprint, first, codes)
     known = _beginnings.get(key)
     if known is None:
         trie = table.trie
-        texts: dict[bytes, tuple[int, ...]] = dict(_SINGLE)
+        texts: list[bytes] = []
         rows: list[tuple[int, int]] = []
         for k, (some, code) in enumerate(zip(first, codes, strict=True)):
             children = np.flatnonzero(np.isin(trie.info & 255, list(some)) & (trie.info >> 8 >= 2))
             for node in _parents(trie.info, children).tolist():
-                texts[_text(table, node) + code] = (256 + len(rows),)
+                texts.append(_text(table, node) + code)
                 rows.append((node, k))
-        nodes = np.array(rows, dtype=np.int64).reshape(-1, 2)
-        known = Vocabulary(256 + len(rows), texts), nodes
+        known = vocabulary.snapshot(), np.array(rows, dtype=np.int64).reshape(-1, 2)
+        known[0]._table = table.changed(dict(enumerate(texts, start=table.size)))
         _beginnings.put(key, known)
     return known
 

@@ -7,14 +7,12 @@ it. All codes of a vocabulary have one length, so that none begins another.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from outlines_core.cache import LruCache
 from outlines_core.errors import ConstraintSyntaxError, UnsupportedFeatureError
@@ -100,26 +98,7 @@ def with_codes(vocabulary: Vocabulary, codes: Mapping[int, bytes]) -> Vocabulary
 def _derived(table: TokenTable, codes: Mapping[int, bytes]) -> TokenTable:
     private = np.flatnonzero(np.isin(table.data, np.frombuffer(PRIVATE, dtype=np.uint8)))
     spoiled = (np.searchsorted(table.indptr, private, side="right") - 1).tolist()
-    changed = {**dict.fromkeys(spoiled, b""), **codes}
-    lengths = np.diff(table.indptr)
-    pieces: list[NDArray[np.uint8]] = []
-    at = 0
-    for i in sorted(changed):
-        pieces += [table.data[at : table.indptr[i]], np.frombuffer(changed[i], dtype=np.uint8)]
-        at = int(table.indptr[i + 1])
-        lengths[i] = len(changed[i])
-    derived = TokenTable.__new__(TokenTable)
-    derived.size, derived.n_words, derived.eos_ids = table.size, table.n_words, table.eos_ids
-    derived.data = np.concatenate([*pieces, table.data[at:]])
-    derived.indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    for array in (derived.data, derived.indptr):
-        array.setflags(write=False)
-    digest = hashlib.sha256(b"vocabulary-with-codes-1" + table.fingerprint.encode())
-    for i, code in codes.items():
-        digest.update(b"%d:%d:" % (i, len(code)) + code)
-    derived.fingerprint = digest.hexdigest()
-    derived._trie = None
-    return derived
+    return table.changed({**dict.fromkeys(spoiled, b""), **codes})
 
 
 def shown(text: bytes, names: Mapping[bytes, str]) -> str:

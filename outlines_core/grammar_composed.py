@@ -4,9 +4,9 @@ Both are correct as what they inherit from `RegexCore`, a walk of the vocabulary
 That is slow, as it visits every byte's configuration, so masks and steps are put together here from those of the parts.
 For values that takes, for each world (`grammar.composed`), the tokens that stay with the part that is being read, and
 those that leave it: a token leaves at a node of the trie where a value begins or ends, its *crossing*. Crossings are
-found with vocabularies of their own: that of the beginnings of tokens behind which a value can begin, each followed by
-the value's code, and that of the beginnings that end with a closing bracket or quote. Below a crossing the DFA is
-walked as it is.
+found with further tokens (`beginnings`): for the grammar, the beginnings of tokens behind which a value can begin, each
+followed by the value's code; for a value, the beginnings that end with a closing bracket or quote, or are a number.
+Below a crossing the DFA is walked as it is.
 """
 
 from __future__ import annotations
@@ -50,6 +50,16 @@ def _add(mask: NDArray[np.int32], words: NDArray[np.uint32]) -> None:
         words |= mask.view(np.uint32)
     else:
         fill_ids(words, mask)
+
+
+def _ids_from(mask: NDArray[np.int32], begin: int, n_words: int) -> list[int]:
+    """The ids from `begin` on in a mask as cores keep them."""
+    if mask.shape[0] != n_words:
+        found: list[int] = mask[mask >= begin].tolist()
+        return found
+    word = begin >> 5
+    bits = np.unpackbits(mask[word:].view(np.uint8), bitorder="little")
+    return [begin + k for k in np.flatnonzero(bits[begin & 31 :]).tolist()]
 
 
 class UnionCore(RegexCore):
@@ -130,11 +140,9 @@ class ComposedCore(RegexCore):
         super().__init__(dfa, vocabulary, label, key)
         if self.filtered:
             return
-        outer = self.recogniser.outer
-        self.outer = core_over(outer, vocabulary, label, key)
-        first = [value.first for value in self.values]
-        texts, self._entry_nodes = texts_before(self._table, tuple(first), tuple(self.recogniser.codes))
-        self._entries = core_over(outer, texts, label, key)
+        first = tuple(value.first for value in self.values)
+        longer, self._entries = texts_before(vocabulary, first, tuple(self.recogniser.codes))
+        self.outer = core_over(self.recogniser.outer, longer, label, key)
 
     @property
     def state_bytes(self) -> int:
@@ -143,8 +151,13 @@ class ComposedCore(RegexCore):
 
     @property
     def nbytes(self) -> int:
-        parts = 0 if self.filtered else self.outer.nbytes + self._entries.nbytes
+        parts = 0 if self.filtered else self.outer.nbytes
         return super().nbytes + parts + sum(ids.nbytes + 200 for ids in self._below.values())
+
+    @cached_property
+    def _last_bits(self) -> np.uint32:
+        """The bits of the last word of a mask that are ids."""
+        return np.uint32((1 << ((self.size - 1) % 32 + 1)) - 1)
 
     @cached_property
     def node_of(self) -> NDArray[np.int64]:
@@ -213,13 +226,12 @@ class ComposedCore(RegexCore):
                 ends = ends.union(nodes[value.ends(state, texts.table)].tolist())
             found = {node: [(outer, -1, DEAD)] for node in ends}
         else:
-            n = len(self._entry_nodes)
-            for k in self._entries.ids(outer).tolist():
-                if 256 <= k < 256 + n:
-                    text = self._entries.data[self._entries.indptr[k] : self._entries.indptr[k + 1]].tobytes()
-                    node, value_number = self._entry_nodes[k - 256].tolist()
-                    behind = self.recogniser.outer.run(outer, text)
-                    found.setdefault(node, []).append((behind, value_number, self.values[value_number].initial))
+            parser = self.outer
+            for k in _ids_from(parser.mask(outer), self.size, parser.n_words):
+                text = parser.data[parser.indptr[k] : parser.indptr[k + 1]].tobytes()
+                node, number = self._entries[k - self.size].tolist()
+                behind = self.recogniser.outer.run(outer, text)
+                found.setdefault(node, []).append((behind, number, self.values[number].initial))
         begin = np.array(sorted(found), dtype=np.int64)
         states = [dfa.number(self.recogniser.closed(found[node])) for node in begin.tolist()]
         is_cut = np.array([node not in plain for node in begin.tolist()], dtype=np.bool_)
@@ -262,7 +274,10 @@ class ComposedCore(RegexCore):
         outer, which, state = world
         crossings = self.crossings_of(world)
         if which < 0:
-            _add(self.outer.mask(outer), words[:-1])
+            longer = np.zeros(self.outer.n_words, dtype=np.uint32)
+            _add(self.outer.mask(outer), longer)
+            words[:-1] |= longer[: self.n_words]
+            words[-2] &= self._last_bits
         else:
             own = np.zeros(self.n_words, dtype=np.uint32)
             self.values[which].fill(state, own)

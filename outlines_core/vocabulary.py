@@ -75,6 +75,31 @@ class TokenTable:
         """The bytes of a text token; b"" for special ids, EOS ids and holes."""
         return self.data[self.indptr[token_id] : self.indptr[token_id + 1]].tobytes()
 
+    def changed(self, texts: Mapping[int, bytes]) -> TokenTable:
+        """A table in which these ids are these bytes; ids beyond the size make it larger."""
+        size = max(self.size, 1 + max(texts, default=-1))
+        lengths = np.zeros(size, dtype=np.int64)
+        lengths[: self.size] = np.diff(self.indptr)
+        pieces: list[NDArray[np.uint8]] = []
+        at = 0
+        for i in sorted(texts):
+            begin, end = self.indptr[[min(i, self.size), min(i + 1, self.size)]].tolist()
+            pieces += [self.data[at:begin], np.frombuffer(texts[i], dtype=np.uint8)]
+            at = end
+            lengths[i] = len(texts[i])
+        table = TokenTable.__new__(TokenTable)
+        table.size, table.n_words, table.eos_ids = size, (size + 31) // 32, self.eos_ids
+        table.data = np.concatenate([*pieces, self.data[at:]])
+        table.indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        for array in (table.data, table.indptr):
+            array.setflags(write=False)
+        digest = hashlib.sha256(b"changed-vocabulary-1" + self.fingerprint.encode())
+        for i, text in sorted(texts.items()):
+            digest.update(b"%d:%d:" % (i, len(text)) + text)
+        table.fingerprint = digest.hexdigest()
+        table._trie = None
+        return table
+
     @property
     def trie(self) -> TokenTrie:
         """The vocabulary's trie, built (or read from disk) on first use."""
