@@ -198,9 +198,7 @@ class GrammarCore(RegexCore):
         self._tops: dict[int, _Top] = {}
         self._top_bytes = 0
         super().__init__(dfa, vocabulary, label, key)
-        self.forest = Forest(
-            self.recogniser.lexical, self.packed, self._path.shape[0], self.size, self.recogniser.meta, dfa.limits
-        )
+        self.forest = Forest(self.recogniser.lexical, self.packed, self._path.shape[0], self.size, dfa.limits)
         self._walk_path = np.zeros((self._path.shape[0], 2), dtype=np.int64)
         self._tasks = np.zeros((1024, 5), dtype=np.int64)
         self._found = np.zeros((64, 4), dtype=np.int64)

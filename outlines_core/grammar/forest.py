@@ -23,7 +23,7 @@ __all__ = ["Forest"]
 _CUT: Final = 1000
 """Nodes: what has more of them below is a place of its own."""
 _DENSE: Final = 2048
-_NAMES: Final = ("places", "groups", "exits", "links", "ids", "nodes", "dense", "memos", "notes")
+_NAMES: Final = ("places", "groups", "exits", "links", "ids", "nodes", "dense", "memos", "notes", "roots", "counts")
 _NO_IDS: Final = np.zeros(0, dtype=np.int32)
 
 
@@ -35,17 +35,14 @@ class Forest:
         packed: the trie of the vocabulary, as the kernels have it.
         depth: of the trie, and some to spare.
         size: of the vocabulary.
-        meta: of the recogniser.
 
     Attributes:
         arrays: as the kernel has them; replaced when they grow.
         patience: see the kernel.
     """
 
-    def __init__(
-        self, lexical: Lexical, packed: Any, depth: int, size: int, meta: NDArray[np.int64], limits: Limits
-    ) -> None:
-        self.lexical, self.limits, self.meta, self._packed = lexical, limits, meta, packed
+    def __init__(self, lexical: Lexical, packed: Any, depth: int, size: int, limits: Limits) -> None:
+        self.lexical, self.limits, self._packed = lexical, limits, packed
         self._n_words = (size + 31) // 32
         self._nobody = self._n_words << 5
         self._letters = packed[0] & 255
@@ -64,13 +61,11 @@ class Forest:
         self._of: dict[tuple[int, int], int] = {}
         self._top = dict.fromkeys(_NAMES, 0) | {"places": 1}
         shapes: tuple[tuple[int, ...], ...] = ((256, 4), (1024, 4), (1024, 7), (1024, 2), (1 << 16,), (1 << 14,))
-        shapes += ((64, self._n_words), (4096, 5), (1 << 14,))
-        types = (np.int32,) * 3 + (np.int64,) + (np.int32,) * 2 + (np.uint32, np.int64, np.int32)
+        shapes += ((64, self._n_words), (4096, 5), (1 << 14,), (256, 2), (2,))
+        types = (np.int32,) * 3 + (np.int64,) + (np.int32,) * 2 + (np.uint32, np.int64, np.int32, np.int32, np.int64)
         self.arrays: tuple[NDArray[Any], ...] = tuple(
             np.zeros(shape, dtype=dtype) for shape, dtype in zip(shapes, types, strict=True)
         )
-        self.meta[[kernel.M_MEMOS, kernel.M_NOTES]] = 0
-        self.lexical.rows[:, [kernel.PLACE, kernel.PLACE_BEGINS]] = 0
 
     @property
     def nbytes(self) -> int:
@@ -105,16 +100,21 @@ class Forest:
         """The place of all tokens, in a row before them."""
         counts = not begins and self.lexical.rows[row, kernel.NEWLINE]
         place = self._make([(-1, row, masks.RELATIVE if counts else -1, 0)])
-        self.lexical.rows[row, kernel.PLACE_BEGINS if begins else kernel.PLACE] = place
+        roots = self.arrays[9]
+        if row >= len(roots):
+            roots = np.zeros((2 * row, 2), dtype=np.int32)
+            roots[: len(self.arrays[9])] = self.arrays[9]
+            self.arrays = (*self.arrays[:9], roots, self.arrays[10])
+        roots[row, int(begins)] = place
 
     def make_room(self) -> None:
         """Make room for more memos and notes."""
-        *others, memos, notes = self.arrays
-        if 2 * self.meta[kernel.M_MEMOS] + 2 > len(memos):
+        memos, notes, counts = self.arrays[7], self.arrays[8], self.arrays[10]
+        if 2 * counts[0] + 2 > len(memos):
             memos = self._larger(memos)
-        if 2 * self.meta[kernel.M_NOTES] > len(notes) or len(notes) < 1 << 20:  # as many as one walk may find
+        if 2 * counts[1] > len(notes) or len(notes) < 1 << 20:  # as many as one walk may find
             notes = np.concatenate([notes, np.zeros_like(notes)])
-        self.arrays = (*others, memos, notes)
+        self.arrays = (*self.arrays[:7], memos, notes, *self.arrays[9:])
 
     @staticmethod
     def _larger(table: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -126,22 +126,22 @@ class Forest:
     def note(self, exit_: int, state: int, n_states: int, words: NDArray[np.uint32], left: NDArray[np.int32]) -> None:
         """What is allowed behind an exit with a state on top of the stack, and what is left to be asked."""
         ids = np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).astype(np.int32)
-        while self.meta[kernel.M_NOTES] + len(ids) + len(left) > len(self.arrays[8]):
+        while self.arrays[10][1] + len(ids) + len(left) > len(self.arrays[8]):
             self.make_room()
-        if 2 * self.meta[kernel.M_MEMOS] + 2 > len(self.arrays[7]):
+        if 2 * self.arrays[10][0] + 2 > len(self.arrays[7]):
             self.make_room()
-        begin = int(self.meta[kernel.M_NOTES])
+        begin = int(self.arrays[10][1])
         own = begin, begin + len(ids)
         if len(ids) > _DENSE:
             own = masks.IS_DENSE, self._add("dense", words[None])[0]
             ids = ids[:0]
-        _, _, _, _, _, _, _, memos, notes = self.arrays
+        memos, notes = self.arrays[7:9]
         stop = begin + len(ids) + len(left)
         notes[begin:stop] = np.concatenate([ids, left])
-        self.meta[kernel.M_NOTES] = stop
+        self.arrays[10][1] = stop
         key = exit_ * n_states + state + 1
         cell = masks.find_key(memos, key)
-        self.meta[kernel.M_MEMOS] += int(memos[cell, 0] == 0)
+        self.arrays[10][0] += int(memos[cell, 0] == 0)
         memos[cell] = (key, *own, stop - len(left), stop)
 
     def place_behind(self, exit_: int, lexer: int) -> int:
@@ -151,7 +151,7 @@ class Forest:
 
     def make_link(self, exit_: int, lexer: int) -> None:
         """The place behind an exit, for a lexer."""
-        _, _, exits, links, _, nodes, _, _, _ = self.arrays
+        _, _, exits, links, _, nodes, *_ = self.arrays
         _, boundary, _, first, last, _, _ = exits[exit_].tolist()
         lexical = self.lexical
         start = lexical.start(lexer, boundary)
@@ -220,7 +220,7 @@ class Forest:
     def _make(self, items: list[tuple[int, int, int, int]]) -> int:
         pairs, exits, children = self._walk(items)
         below = [self._below(*child) for child in children.tolist()]
-        places, groups, outs, _, ids, nodes, dense, _, _ = self.arrays
+        places, groups, outs, _, ids, nodes, dense, *_ = self.arrays
         found: dict[int, tuple[list[Any], list[Any]]] = {}
         for endings, tokens in self._by_endings(pairs):
             found[endings] = ([tokens], [])

@@ -6,8 +6,7 @@ from a row to another one, to nothing, or to an *event*: rows in which the lexem
 have been, each with the boundary behind it, from which the byte begins the next lexeme.
 
     rows     (n, WIDTH) int32: by byte a row, DEAD, UNKNOWN, or minus the place of an event in `pool`; then ENDINGS and
-             PARTS (places in `pool`, see there; 0: unknown), NEWLINE (may it become the newline of an indenter?), and
-             PLACE and PLACE_BEGINS for `kernels.grammar_masks`
+             PARTS (places in `pool`, see there; 0: unknown), NEWLINE (may it become the newline of an indenter?)
     pool     int32: events are n, rows.., m, then m pairs of terminal and boundary; endings are n, then terminals that
              the lexeme can become (AT_END: the end of the text; AT_END + 1 + t: t at the end of the text; ANY:
              something ignored; ENTANGLED: nobody knows what else); parts are the row of the lexeme as
@@ -39,7 +38,7 @@ from numba import njit
 
 DEAD: Final = 0
 UNKNOWN: Final = -(1 << 31)
-ENDINGS, NEWLINE, PARTS, PLACE, PLACE_BEGINS, WIDTH = 256, 257, 258, 259, 260, 264
+ENDINGS, NEWLINE, PARTS, WIDTH = 256, 257, 258, 260
 VARIANT: Final = 1 << 16  # as in grammar.worlds
 AT_END: Final = 1 << 20
 ANY, ENTANGLED = -1, -2
@@ -47,8 +46,8 @@ LIVE, FULL, HOLE_ROW, HOLE_START, HOLE_ENDINGS, HOLE_PARTS, IS_ENTANGLED = 1, -1
 OPENS, CLOSES, NEWLINE_TOKEN = 1, 2, 3
 (
     M_STACKS, M_INDENTS, M_A, M_B, M_LOWEST, M_LOOKED, M_STAMP, M_END, M_INDENTED, M_OPEN, M_CLOSE, M_TAB, M_N,
-    M_NODE, M_ITEM, M_ITEMS, M_PAIRS, M_EXITS, M_CHILDREN, M_PLACES, M_WANTED, M_MEMOS, M_NOTES, M_FOUND,
-) = range(24)  # fmt: skip
+    M_NODE, M_ITEM, M_ITEMS, M_PAIRS, M_EXITS, M_CHILDREN, M_PLACES, M_WANTED, M_FOUND,
+) = range(22)  # fmt: skip
 (
     L_STATES, L_WIDTH, L_NONTERMINALS, L_LEXERS, L_VARIANTS, L_ACTIONS, L_GOTOS, L_RULES, L_LEXER, L_KINDS, L_RESOLVE,
     L_SIZE,

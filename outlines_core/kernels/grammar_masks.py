@@ -21,6 +21,8 @@ exits for which the parser has to look deeper.
              and a row of `dense` · what is left from, to in `notes`: 2 * group or 2 * exit + 1; or the ids are from
              LOOKS_DEEPER on: nothing is noted
     notes    int32
+    roots    (rows, 2) int32: by row before a token a place, 0 if there is none yet: within a lexeme, before one
+    counts   (2,) int64: how many memos and notes there are
 """
 
 from __future__ import annotations
@@ -49,16 +51,12 @@ from outlines_core.kernels.grammar import (
     M_ITEMS,
     M_LOOKED,
     M_LOWEST,
-    M_MEMOS,
     M_NODE,
-    M_NOTES,
     M_PAIRS,
     M_PLACES,
     M_WANTED,
     NEWLINE,
     PARTS,
-    PLACE,
-    PLACE_BEGINS,
     UNKNOWN,
     any_taken,
     begun,
@@ -314,7 +312,7 @@ def _put(work, meta, place, p, x, column, first, last):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def _begin(rows, pool, starts, lr, units, stacks, indents, meta, known, world, work):  # type: ignore[no-untyped-def]
+def _begin(rows, pool, starts, lr, units, stacks, indents, meta, known, roots, world, work):  # type: ignore[no-untyped-def]
     """Put the places where a token may go on in a world into `work`.  LIVE or a hole."""
     q, p, x, column = world[0], world[1], world[2], world[3]
     at = np.int64(rows[q, PARTS])
@@ -324,10 +322,10 @@ def _begin(rows, pool, starts, lr, units, stacks, indents, meta, known, world, w
     meta[M_PLACES] = 0
     longer = np.int64(pool[at])
     if longer > 0:
-        if rows[longer, PLACE] == 0:
+        if longer >= roots.shape[0] or roots[longer, 0] == 0:
             meta[M_A] = longer
             return HOLE_PLACE
-        _put(work, meta, rows[longer, PLACE], p, x, column, -1, -1)
+        _put(work, meta, roots[longer, 0], p, x, column, -1, -1)
     for k in range(at + 2, at + 2 + 3 * pool[at + 1], 3):
         t, boundary = np.int64(pool[k]), np.int64(pool[k + 1])
         if boundary < 0:  # nothing was read yet
@@ -345,10 +343,10 @@ def _begin(rows, pool, starts, lr, units, stacks, indents, meta, known, world, w
             meta[M_A] = lexer
             meta[M_B] = boundary
             return HOLE_START
-        if rows[start, PLACE_BEGINS] == 0:
+        if start >= roots.shape[0] or roots[start, 1] == 0:
             meta[M_A] = start
             return HOLE_BEGINS
-        _put(work, meta, rows[start, PLACE_BEGINS], p2, x2, np.int64(-1), -1, -1)
+        _put(work, meta, roots[start, 1], p2, x2, np.int64(-1), -1, -1)
     return LIVE
 
 
@@ -364,7 +362,7 @@ def fill(  # type: ignore[no-untyped-def]
     work        (n, 6) int64: the places to go: place, stack, indents, column, its next exit (-1: its groups), -1; or
                 (of a place, what is left) anything, stack, indents, column, from, to in `notes`; meta[M_PLACES] of
                 them; < 0: begin with the world
-    forest      (places, groups, exits, links, ids, nodes, dense, memos, notes); meta[M_MEMOS], meta[M_NOTES]: how many
+    forest      (places, groups, exits, links, ids, nodes, dense, memos, notes, roots, counts)
     patience    (2,) int64: how many nodes may be walked at once for want of a place, and how many in all
     world       (4,) int64: row, stack, indents, column
     out_wanted  (n, 4) int64: exit, lexer, stack and indents: a place would have been of use, or if there is one, what
@@ -376,13 +374,14 @@ def fill(  # type: ignore[no-untyped-def]
     places, groups, exits = borrowed(forest[0]), borrowed(forest[1]), borrowed(forest[2])
     links, ids, nodes = borrowed(forest[3]), borrowed(forest[4]), borrowed(forest[5])
     dense, memos, notes = borrowed(forest[6]), borrowed(forest[7]), borrowed(forest[8])
+    roots, counts = borrowed(forest[9]), borrowed(forest[10])
     rows, pool, starts = borrowed(lexical[0]), borrowed(lexical[1]), borrowed(lexical[2])
     info, end, token = borrowed(vocabulary[0]), borrowed(vocabulary[1]), borrowed(vocabulary[2])
     work, out_wanted, out_mask = borrowed(work), borrowed(out_wanted), borrowed(out_mask)
     nobody = (out_mask.shape[0] - 1) << 5
     n_states, n_lexers = np.int64(lr[L_STATES]), np.int64(lr[L_LEXERS])
     if meta[M_PLACES] < 0:
-        status = _begin(rows, pool, starts, lr, units, stacks, indents, meta, known, world, work)
+        status = _begin(rows, pool, starts, lr, units, stacks, indents, meta, known, roots, world, work)
         if status != LIVE:
             meta[M_PLACES] = -1
             return status
@@ -390,7 +389,7 @@ def fill(  # type: ignore[no-untyped-def]
         here = meta[M_PLACES] - 1
         place, p, x, base = work[here, 0], work[here, 1], work[here, 2], work[here, 3]
         at, last = work[here, 4], work[here, 5]
-        if not has_room(stacks, indents, meta) or here + 2 > work.shape[0] or 2 * meta[M_MEMOS] + 2 > memos.shape[0]:
+        if not has_room(stacks, indents, meta) or here + 2 > work.shape[0] or 2 * counts[0] + 2 > memos.shape[0]:
             return FULL
         if last < 0:
             if at < 0:
@@ -446,7 +445,7 @@ def fill(  # type: ignore[no-untyped-def]
                 meta[M_B] = lexer
                 return HOLE_LINK
             lowest, looked = meta[M_LOWEST], meta[M_LOOKED]
-            meta[M_LOWEST], meta[M_LOOKED], meta[M_FOUND] = stacks[p2, 2], 0, meta[M_NOTES]
+            meta[M_LOWEST], meta[M_LOOKED], meta[M_FOUND] = stacks[p2, 2], 0, counts[1]
             status = _walk_below(
                 rows, pool, starts, lr, units, stacks, indents, info, end, token, nobody, meta, known, path, tasks,
                 found, nodes, exits[g, 3], exits[g, 4], np.int64(exits[g, 1]), p2, x2, notes,
@@ -456,14 +455,14 @@ def fill(  # type: ignore[no-untyped-def]
             meta[M_LOOKED] |= looked
             if status != LIVE:
                 return status
-            for k in range(meta[M_NOTES], meta[M_FOUND]):
+            for k in range(counts[1], meta[M_FOUND]):
                 _set(out_mask, np.int64(notes[k]))
             if is_shallow:
                 memos[memo, 0] = g * n_states + state + 1
-                memos[memo, 1] = meta[M_NOTES]
+                memos[memo, 1] = counts[1]
                 memos[memo, 2] = meta[M_FOUND]
-                meta[M_NOTES] = meta[M_FOUND]
-                meta[M_MEMOS] += 1
+                counts[1] = meta[M_FOUND]
+                counts[0] += 1
             else:
                 exits[g, 6] += exits[g, 5]
                 if exits[g, 6] >= patience[1] and meta[M_WANTED] < out_wanted.shape[0]:
@@ -494,7 +493,7 @@ def note(pool, lr, units, stacks, indents, meta, known, forest, place, p, x, out
     out_left  int32: as in `notes`; meta[M_FOUND] of them
     Returns LIVE, FULL or IS_ENTANGLED.
     """
-    places, groups, exits, _, ids, _, dense, memos, notes = forest
+    places, groups, exits, _, ids, _, dense, memos, notes, _, _ = forest
     n_states, depth = np.int64(lr[L_STATES]), np.int64(stacks[p, 2])
     lowest, looked = meta[M_LOWEST], meta[M_LOOKED]
     meta[M_FOUND] = 0
