@@ -45,6 +45,7 @@ class Separation:
         self._behind: dict[int, set[int]] = self._lexers_behind()
         self._separator = b""
         self._free: set[tuple[int, Boundary]] = set()  # lexers and boundaries behind the separator
+        self._unfree: set[tuple[int, Boundary]] = set()
         regular = indentation is None or is_regular(self.grammar, indentation)
         texts = [text for k in sorted(self.grammar.ignored) for text in self.samples(k)]
         self.lets_through = regular and any(
@@ -140,6 +141,7 @@ class Separation:
         self._separator, self._free = separator, set()
         self._absorbing = {self.newline} if self.newline >= 0 else set()
         self._never.clear()
+        self._unfree.clear()
         self._good.clear()
         machine = self.machine
         todo: list[tuple[int, Boundary, bool]] = []
@@ -250,9 +252,47 @@ class Separation:
         return True
 
     def _is_separable(self, lexer: int, boundary: Boundary) -> bool:
-        """Can the separator be read from this boundary?"""
+        """Can the separator be read from this boundary, and then all that it separates?"""
+        return any(
+            (lexer, behind) in self._free or self._extends(lexer, behind) for behind in self._gap(lexer, boundary)
+        )
+
+    def _gap(self, lexer: int, boundary: Boundary) -> list[Boundary]:
+        """The boundaries behind the separator."""
         read = self.read(lexer, boundary, self._separator)
-        return any(t == IGNORED and (lexer, behind) in self._free for t, behind in read)
+        return [b for t, b in read if t == IGNORED and self.machine.dfa.hold_at_end(b.obligations)]
+
+    def _extends(self, lexer: int, boundary: Boundary) -> bool:
+        """May a boundary behind the separator, where other things must hold than at those known, be one of them?"""
+        if (lexer, boundary) in self._unfree:
+            return False
+        found = {(lexer, boundary)}
+        todo = [(lexer, boundary)]
+        while todo:
+            if len(found) > _MOST_BOUNDARIES or not self._all_separated(*todo.pop(), found, todo):
+                self._unfree.add((lexer, boundary))
+                return False
+        self._free |= found
+        return True
+
+    def _all_separated(
+        self, lexer: int, boundary: Boundary, found: set[tuple[int, Boundary]], todo: list[tuple[int, Boundary]]
+    ) -> bool:
+        """Can each terminal be read from a boundary, and the separator behind it?  What lies behind that is added."""
+        for terminal in self._expected(lexer):
+            behind = self._readable(lexer, boundary, terminal)
+            if behind is None:
+                return False
+            for following in self._behind[terminal]:
+                gap = [(following, b) for b in self._gap(following, behind)]
+                if any(one in self._free or one in found for one in gap):
+                    continue
+                if gap:
+                    found.add(gap[0])
+                    todo.append(gap[0])
+                elif not self._good.get((following, behind, terminal in self._absorbing)):
+                    return False
+        return True
 
     # -- lines ------------------------------------------------------------------------------------------------------
 

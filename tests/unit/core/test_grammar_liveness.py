@@ -123,6 +123,31 @@ def test_a_terminal_to_which_another_one_is_always_preferred(vocabulary: oc.Voca
     assert not live(automaton, "aby")
 
 
+def test_spaces_within_a_terminal(vocabulary: oc.Vocabulary) -> None:
+    """Whether `full` is a name depends on what follows; a space separates all the same."""
+    grammar = """
+    start: item (JOIN item)*
+    item: NAME ["as" NAME]
+    JOIN.5: (/full|left/ / +/)? "join"
+    NAME: /[a-z]+/
+    %ignore " "
+    """
+    parser = lark.Lark(grammar, parser="lalr")
+    automaton = oc.compile_grammar(grammar, vocabulary)
+    assert isinstance(automaton._core, GrammarCore)
+    for text in (
+        "a full join b",
+        "full join a",
+        "a as full join b",
+        "a as full left join b",
+        "f",
+        "a full",
+        "a join join",
+    ):
+        n, state = automaton.accept_tokens(automaton.initial_state, list(text.encode()))
+        assert (n == len(text) and automaton.is_accepting(state)) == parses(parser, text), text
+
+
 def test_a_list_whose_end_is_never_read(vocabulary: oc.Vocabulary) -> None:
     """Z is preferred to END, so that only more of the list could follow."""
     automaton = oc.compile_grammar('start: "c" | Z+ END\nZ: /b|aa+b/\nEND: "bba"\n%ignore "a"', vocabulary)
