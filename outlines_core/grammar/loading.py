@@ -22,7 +22,7 @@ from lark.load_grammar import _parse_grammar
 from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 from lark.parsers.lalr_parser import LALR_Parser
 
-from outlines_core.errors import ConstraintSyntaxError, UnsupportedFeatureError
+from outlines_core.errors import ConstraintError, ConstraintSyntaxError, UnsupportedFeatureError
 from outlines_core.grammar.booleans import Boolean, boolean, in_order, is_boolean
 from outlines_core.grammar.dialect import SHOWN, Extended
 from outlines_core.limits import DEFAULT_LIMITS, Limits
@@ -242,6 +242,8 @@ def load_grammars(
             _plugins=_PLUGINS,
         )
         return _tables(loaded, starts, lexer, g_regex_flags, postlex, limits)
+    except ConstraintError:
+        raise
     except UnexpectedInput as error:
         if extended is not None:
             _check_plain(extended)
