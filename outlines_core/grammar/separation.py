@@ -23,6 +23,7 @@ __all__ = ["Separation"]
 _MOST_BOUNDARIES: Final = 40
 _SAMPLES: Final = 3
 _MOST_STATES: Final = 400
+_MOST_LEXEMES: Final = 20_000
 
 
 class Separation:
@@ -37,7 +38,7 @@ class Separation:
         self.machine, self.grammar = machine, machine.grammar
         indentation = machine.indentation
         self.newline = indentation.newline if indentation is not None else -1
-        self._line_bytes = (*machine.dfa.byte_of, 0x0A, 0x20, 0x09)
+        self._free_lines: dict[Lexeme, None] = {}
         self._samples: dict[int, list[bytes]] = {}
         self._good: dict[tuple[int, Boundary, bool], bool] = {}
         self._absorbing: set[int] = set()
@@ -311,15 +312,17 @@ class Separation:
         todo = [start]
         while todo:
             lexeme = todo.pop()
-            if self._breaks_freely(lexeme):
+            if lexeme in self._free_lines or self._breaks_freely(lexeme):
                 free[lexeme] = None
-            for byte in self._line_bytes:
+            if lexeme in self._free_lines:
+                continue
+            for byte in self._letters(lexeme):
                 for longer in self.machine.step(lexeme, byte)[0]:
                     if self.newline in self.machine.dfa.terminals_of(longer.state):
                         if longer not in before:
                             todo.append(longer)
                         before.setdefault(longer, []).append(lexeme)
-            if len(before) > _MOST_STATES:
+            if len(before) > _MOST_LEXEMES:
                 return False
         todo = list(free)
         while todo:
@@ -327,7 +330,17 @@ class Separation:
                 if lexeme not in free:
                     free[lexeme] = None
                     todo.append(lexeme)
-        return len(free) == len(before)
+        if len(free) < len(before):
+            return False
+        self._free_lines.update(free)
+        return True
+
+    def _letters(self, lexeme: Lexeme) -> list[int]:
+        """A byte of each kind that a lexeme tells apart, and those that make lines."""
+        dfa = self.machine.dfa
+        states = [lexeme.state, *lexeme.obligations, *(state for _, state in lexeme.keywords)]
+        *alike, _ = dfa.alike(states)
+        return [*(dfa.byte_of[classes[0]] for classes in alike), 0x0A, 0x20, 0x09]
 
     def _breaks_freely(self, lexeme: Lexeme) -> bool:
         """Can a line break follow, and any number of spaces behind it (or of tabs, if no space can)?"""

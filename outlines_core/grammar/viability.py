@@ -31,7 +31,8 @@ def all_stacks_live(grammar: Grammar, unreadable: dict[int, int]) -> bool:
         unreadable: by state: terminals that cannot come next, whatever the table says.
     """
     assert grammar.tables is not None
-    is_plain = not (grammar.tables.has_conflicts or grammar.tables.is_pruned or unreadable)
+    matters = any(bits >> t & 1 for k, bits in unreadable.items() for t in grammar.tables.actions[k] if t != END)
+    is_plain = not (grammar.tables.has_conflicts or grammar.tables.is_pruned or matters)
     return (is_plain and _all_productive(grammar)) or _Proof(grammar, unreadable).holds()
 
 

@@ -63,7 +63,7 @@ LATE = {
         "outlines_core.regex.look_dfa",
     ): "a complement inside a pattern is determinised on the way",
 }
-THIRD_PARTY = {"interegular", "lark", "numba", "numpy"}
+THIRD_PARTY = {"interegular", "lark", "llvmlite", "numba", "numpy"}  # llvmlite comes with numba
 
 
 class Import(NamedTuple):
