@@ -6,6 +6,7 @@ class, are made as they are visited. `kernels.grammar` says what the arrays mean
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 import numpy as np
@@ -254,6 +255,8 @@ class Lexical:
 
         By strongly connected components (R. Tarjan, *Depth-first search and linear graph algorithms*, 1972).
         """
+        if self._find_only_ending(row):
+            return
         number: dict[int, int] = {}
         low: dict[int, int] = {}
         waiting: list[int] = []
@@ -271,6 +274,8 @@ class Lexical:
             at, following = calls[-1]
             if following:
                 target = following.pop()
+                if target not in number and not self.rows[target, kernel.ENDINGS]:
+                    self._find_only_ending(target)
                 known = int(self.rows[target, kernel.ENDINGS])
                 if known:
                     found[at].update(dict.fromkeys(self.pool[known + 1 : known + 1 + self.pool[known]].tolist()))
@@ -292,6 +297,36 @@ class Lexical:
                 above = calls[-1][0]
                 low[above] = min(low[above], low[at])
                 found[above].update(found.get(at, ()))
+
+    def _find_only_ending(self, row: int) -> bool:
+        """The same for a lexeme that can only become one terminal: one text of it is looked for, not all."""
+        _, lexeme, ends = self._content[row]
+        terminals = {terminal for terminal, _ in ends}
+        if lexeme is not None:
+            terminals |= self.machine.dfa.terminals_of(lexeme.state)
+        if len(terminals) != 1 or (lexeme is not None and lexeme.keywords):
+            return False
+        (only,) = terminals
+        if only < 0 or only >= VARIANT or only in self.machine.grammar.ignored:
+            return False
+        endings = self._endings({only})
+        before = {row: 0}
+        queue = deque([row])
+        while queue and len(before) < _MOST_SEARCHED:
+            at = queue.popleft()
+            if self.rows[at, kernel.ENDINGS] == endings or only in self._terminals(at):
+                while at:
+                    self.rows[at, kernel.ENDINGS] = endings
+                    at = before[at]
+                return True
+            for following in self._following(at):
+                if following not in before:
+                    before[following] = at
+                    if self.rows[following, kernel.ENDINGS] == endings:
+                        queue.appendleft(following)
+                    else:
+                        queue.append(following)
+        return False
 
     def _endings(self, terminals: set[int]) -> int:
         if kernel.ANY in terminals:
