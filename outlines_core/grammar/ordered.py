@@ -391,13 +391,14 @@ class OrderedDfa:
         key = past, threads
         known = self._states.get(key)
         if known is None:
-            known = self._states[key] = len(self._content)
+            known = len(self._content)
             if known > self.limits.max_states:
                 raise LimitExceededError(
                     f"the terminals need more than {self.limits.max_states:,} states (Limits.max_states)",
                     given=known,
                     limit=self.limits.max_states,
                 )
+            self._states[key] = known
             self._content.append(key)
             self._rows.append({})
         return known
