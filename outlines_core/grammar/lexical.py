@@ -92,7 +92,7 @@ class Lexical:
         key = lexer, lexeme, ends
         known = self._numbers.get(key)
         if known is None:
-            known = self._numbers[key] = len(self._content)
+            known = len(self._content)
             if known >= self.rows.shape[0]:
                 if 2 * self.rows.nbytes > self.limits.max_state_bytes:
                     raise LimitExceededError(
@@ -103,6 +103,7 @@ class Lexical:
                 larger = np.zeros((2 * self.rows.shape[0], kernel.WIDTH), dtype=np.int32)
                 larger[: self.rows.shape[0]] = self.rows
                 self.rows = larger
+            self._numbers[key] = known
             self._content.append(key)
             self.rows[known, :256] = kernel.UNKNOWN
             newline = any(terminal == self.newline for terminal, _ in ends)

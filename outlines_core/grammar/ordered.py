@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
-from outlines_core.regex.nfa import ACCEPT, BEGIN, CHAR, END, SPLIT, Builder, Graph
+from outlines_core.regex.nfa import ACCEPT, BEGIN, CHAR, END, SPLIT, Builder, Graph, exit_of_loop
 
 __all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa", "check_search", "is_consistent"]
 
@@ -29,6 +29,7 @@ Obligations = frozenset[int]
 NOTHING: Final[Obligations] = frozenset()
 _MOST_ALTERNATIVES: Final = 64
 _FIRST_LEAD: Final = 0xC2
+_MOST_IDLE: Final = 4  # loops within loops
 _MOST_STATES: Final = 10_000
 _MOST_STEPS: Final = 400_000  # some 20 us each
 
@@ -86,6 +87,8 @@ class OrderedDfa:
         self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()
         self._targets, self._dag = nfa.targets.tolist(), nfa.dag.tolist()
         self._everything, self._looks = nfa.everything, nfa.looks
+        splits = [k for k, kind in enumerate(self._kind) if kind == SPLIT]
+        self._may_loop_idly = any(exit_of_loop(self._targets, self._a[k], self._b[k]) for k in splits)
         self.class_of: list[int] = nfa.byte_class.tolist()
         self.n_classes = nfa.n_classes
         self.byte_of = [self.class_of.index(k) for k in range(self.n_classes)]
@@ -301,10 +304,16 @@ class OrderedDfa:
         kind, a, b = self._kind, self._a, self._b
         out: list[Any] = []
         seen = set()
+        again: dict[Any, int] = {}  # how often iterations without a character have come to a split once more
         stack = seeds[::-1]
         while stack:
             at = stack.pop()
             if at in seen:
+                if self._may_loop_idly and len(at) == 2 and kind[at[0]] == SPLIT and again.get(at, 0) < _MOST_IDLE:
+                    again[at] = again.get(at, 0) + 1
+                    first, stop = a[at[0]], b[at[0]]
+                    following = exit_of_loop(self._targets, first, stop) or self._targets[first:stop]
+                    stack.extend([(t, at[1]) for t in reversed(following)])
                 continue
             seen.add(at)
             if len(at) == 3:
@@ -382,13 +391,14 @@ class OrderedDfa:
         key = past, threads
         known = self._states.get(key)
         if known is None:
-            known = self._states[key] = len(self._content)
+            known = len(self._content)
             if known > self.limits.max_states:
                 raise LimitExceededError(
                     f"the terminals need more than {self.limits.max_states:,} states (Limits.max_states)",
                     given=known,
                     limit=self.limits.max_states,
                 )
+            self._states[key] = known
             self._content.append(key)
             self._rows.append({})
         return known

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
@@ -314,7 +315,9 @@ class Builder:
             loop = self.add(SPLIT, 0, 0)
             body = self.emit(item, loop)
             choices = [next_, body] if lazy else [body, next_]
-            self.a[loop], self.b[loop] = len(self.targets), len(self.targets) + 2
+            if not lazy and nullable(item):
+                choices.append(next_)  # see `exit_of_loop`
+            self.a[loop], self.b[loop] = len(self.targets), len(self.targets) + len(choices)
             self.targets.extend(choices)
             if least == 0:
                 return loop
@@ -446,6 +449,8 @@ class Builder:
             while stack:
                 at = stack.pop()
                 if at in seen:
+                    if self.kind[at] == SPLIT:
+                        stack.extend(exit_of_loop(self.targets, self.a[at], self.b[at]))
                     continue
                 seen.add(at)
                 if at == self.everything:
@@ -579,6 +584,15 @@ class Builder:
         widths = np.diff([*starts, 256])
         byte_class = np.repeat(np.array(classes, dtype=np.uint8), widths)
         return byte_class, dag
+
+
+def exit_of_loop(targets: Sequence[int], first: int, stop: int) -> Sequence[int]:
+    """Where threads go that come to a split a second time, without a character in between: out of a greedy loop.
+
+    So `re` does it behind an empty iteration: ``(a*?)*`` matches "" before it tries "a". The exit of such a loop stands
+    twice among its targets. Only where order counts this makes a difference.
+    """
+    return targets[stop - 1 : stop] if stop - first == 3 and targets[stop - 1] == targets[stop - 2] else ()
 
 
 def _check_depth(node: Node) -> None:

@@ -182,6 +182,17 @@ def test_a_terminal_of_too_many_states_is_refused_in_time(vocabulary: oc.Vocabul
     assert time.thread_time() - began < 10
 
 
+def test_after_a_limit_was_hit_it_is_hit_again() -> None:
+    """And nothing else: no row is left without its entries."""
+    vocabulary = oc.Vocabulary(257, {bytes([b]): [b] for b in range(256)} | {b"a" * 900: [256]})
+    limits = oc.Limits(max_state_bytes=600_000)
+    automaton = oc.compile_grammar('start: A+\nA: /[ab]{1,3000}c/\n%ignore " "', vocabulary, limits=limits)
+    for _ in range(3):
+        with pytest.raises(oc.LimitExceededError):
+            automaton.next_state(automaton.initial_state, 256)
+    assert not automaton.is_accepting(automaton.initial_state)
+
+
 def test_the_fewest_tokens_are_found_or_the_search_is_given_up() -> None:
     """Along deep nesting there is no end of states."""
     tokens = ["".join(t) for n in (1, 2, 3) for t in itertools.product("ab ", repeat=n)]
