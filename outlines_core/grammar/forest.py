@@ -13,17 +13,38 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from outlines_core.errors import LimitExceededError
 from outlines_core.grammar.lexical import Lexical
 from outlines_core.kernels import grammar as kernel
 from outlines_core.kernels import grammar_masks as masks
+from outlines_core.kernels.borrow import Handles
 from outlines_core.limits import Limits
+from outlines_core.trie import TokenTrie
 
 __all__ = ["Forest"]
 
 _CUT: Final = 1000
 """Nodes: what has more of them below is a place of its own."""
 _DENSE: Final = 2048
-_NAMES: Final = ("places", "groups", "exits", "links", "ids", "nodes", "dense", "memos", "notes", "roots", "counts")
+_ARRAYS: Final = {
+    "places": (kernel.H_PLACES, (256, 4), np.int32),
+    "groups": (kernel.H_GROUPS, (1024, 4), np.int32),
+    "exits": (kernel.H_EXITS, (1024, 7), np.int32),
+    "links": (kernel.H_LINKS, (1024, 2), np.int64),
+    "ids": (kernel.H_IDS, (1 << 16,), np.int32),
+    "nodes": (kernel.H_NODES, (1 << 14,), np.int32),
+    "dense": (kernel.H_DENSE, (64,), np.uint32),
+    "memos": (kernel.H_MEMOS, (1 << 12, 6), np.int64),
+    "notes": (kernel.H_NOTES, (1 << 14,), np.int32),
+    "roots": (kernel.H_ROOTS, (256, 2), np.int32),
+    "gathered": (kernel.H_GATHERED, (1 << 12,), np.int32),
+    "results": (kernel.H_RESULTS, (1 << 10, 5), np.int64),
+    "tasks": (kernel.H_TASKS, (1 << 10, 5), np.int64),
+    "wanted": (kernel.H_WANTED, (32, 2), np.int64),
+}
+_PATIENCE: Final = 2000, 5000
+_NOTED: Final = ("memos", "notes")
+_MOST_SCRATCH: Final = 1 << 26  # bytes
 _NO_IDS: Final = np.zeros(0, dtype=np.int32)
 
 
@@ -32,63 +53,80 @@ class Forest:
 
     Args:
         lexical: the lexemes.
-        packed: the trie of the vocabulary, as the kernels have it.
-        depth: of the trie, and some to spare.
+        handles: where kernels find all arrays.
+        trie: of the vocabulary.
         size: of the vocabulary.
 
     Attributes:
-        arrays: as the kernel has them; replaced when they grow.
-        patience: see the kernel.
+        counts: as the kernel has them.
     """
 
-    def __init__(self, lexical: Lexical, packed: Any, depth: int, size: int, limits: Limits) -> None:
-        self.lexical, self.limits, self._packed = lexical, limits, packed
+    def __init__(self, lexical: Lexical, handles: Handles, trie: TokenTrie, size: int, limits: Limits) -> None:
+        self.lexical, self.handles, self.limits = lexical, handles, limits
         self._n_words = (size + 31) // 32
-        self._nobody = self._n_words << 5
-        self._letters = packed[0] & 255
+        info, end, token = trie.info, *trie.packed[1:]
+        self._packed = info, end, token
+        self._letters = info & 255
         self._n_lexers = lexical.starts.shape[0]
-        self.patience = np.array((2000, 5000), dtype=np.int64)
         self._meta = np.zeros(kernel.META_SIZE, dtype=np.int64)
         self._meta[[kernel.M_INDENTED, kernel.M_TAB]] = lexical.tab is not None, lexical.tab or 0
-        self._path = np.zeros((depth, 2), dtype=np.int64)
+        self._path = np.zeros((trie.max_depth + 2, 2), dtype=np.int64)
         self._items = np.zeros((1024, 4), dtype=np.int64)
         self._pairs = np.zeros((4096, 2), dtype=np.int32)
         self._exits = np.zeros((4096, 4), dtype=np.int32)
         self._children = np.zeros((1024, 2), dtype=np.int32)
+        self.counts = np.zeros(5, dtype=np.int64)
+        self.counts[[masks.PATIENCE_ONCE, masks.PATIENCE]] = _PATIENCE
+        for k, array in (
+            (kernel.H_INFO, info), (kernel.H_END, end), (kernel.H_TOKEN, token), (kernel.H_COUNTS, self.counts),
+            (kernel.H_PATH, np.zeros_like(self._path)), (kernel.H_FOUND, np.zeros((64, 4), dtype=np.int64)),
+        ):  # fmt: skip
+            handles[k] = array
         self._clear()
 
     def _clear(self) -> None:
         self._of: dict[tuple[int, int], int] = {}
-        self._top = dict.fromkeys(_NAMES, 0) | {"places": 1}
-        shapes: tuple[tuple[int, ...], ...] = ((256, 4), (1024, 4), (1024, 7), (1024, 2), (1 << 16,), (1 << 14,))
-        shapes += ((64, self._n_words), (4096, 5), (1 << 14,), (256, 2), (2,))
-        types = (np.int32,) * 3 + (np.int64,) + (np.int32,) * 2 + (np.uint32, np.int64, np.int32, np.int32, np.int64)
-        self.arrays: tuple[NDArray[Any], ...] = tuple(
-            np.zeros(shape, dtype=dtype) for shape, dtype in zip(shapes, types, strict=True)
-        )
+        self._top = dict.fromkeys(_ARRAYS, 0) | {"places": 1}
+        for name, (_, shape, dtype) in _ARRAYS.items():
+            self._replace(name, np.zeros((*shape, self._n_words) if name == "dense" else shape, dtype=dtype))
+        self.counts[[0, 1, 4]] = 0, 1, 0
+
+    def array(self, name: str) -> NDArray[Any]:
+        """One of the arrays that `kernels.grammar_masks` describes; it is replaced when it grows."""
+        return self.handles[_ARRAYS[name][0]]
+
+    def _replace(self, name: str, array: NDArray[Any]) -> None:
+        self.handles[_ARRAYS[name][0]] = array
+        self._has_grown = True
 
     @property
     def nbytes(self) -> int:
-        return sum(int(array.nbytes) for array in self.arrays) + 200 * len(self._of)
+        return sum(int(self.array(name).nbytes) for name in _ARRAYS) + 200 * len(self._of)
 
     def evict(self) -> None:
-        """Forget everything if it takes too much memory."""
-        if self.nbytes > self.limits.max_mask_bytes:
+        """Forget notes, or everything, if they take too much memory."""
+        if not self._has_grown:
+            return
+        self._has_grown = False
+        if sum(int(self.array(name).nbytes) for name in _NOTED) > self.limits.max_mask_bytes:
+            for name in _NOTED:
+                self._replace(name, np.zeros(_ARRAYS[name][1], dtype=_ARRAYS[name][2]))
+            self.counts[[0, 1, 4]] = 0, 1, 0
+        if self.nbytes > 2 * self.limits.max_mask_bytes:
             self._clear()
 
     # -- arenas -----------------------------------------------------------------------------------------------------
 
     def _add(self, name: str, values: NDArray[Any] | list[Any]) -> tuple[int, int]:
         """Append to an array: from, to."""
-        k = _NAMES.index(name)
-        array = self.arrays[k]
+        array = self.array(name)
         begin = self._top[name]
         stop = begin + len(values)
         if stop > len(array):
             larger = np.zeros((max(2 * len(array), stop), *array.shape[1:]), dtype=array.dtype)
             larger[:begin] = array[:begin]
+            self._replace(name, larger)
             array = larger
-            self.arrays = (*self.arrays[:k], array, *self.arrays[k + 1 :])
         if len(values):
             array[begin:stop] = values
         self._top[name] = stop
@@ -100,21 +138,27 @@ class Forest:
         """The place of all tokens, in a row before them."""
         counts = not begins and self.lexical.rows[row, kernel.NEWLINE]
         place = self._make([(-1, row, masks.RELATIVE if counts else -1, 0)])
-        roots = self.arrays[9]
+        roots = self.array("roots")
         if row >= len(roots):
-            roots = np.zeros((2 * row, 2), dtype=np.int32)
-            roots[: len(self.arrays[9])] = self.arrays[9]
-            self.arrays = (*self.arrays[:9], roots, self.arrays[10])
+            larger = np.zeros((2 * row, 2), dtype=np.int32)
+            larger[: len(roots)] = roots
+            self._replace("roots", larger)
+            roots = larger
         roots[row, int(begins)] = place
 
-    def make_room(self) -> None:
-        """Make room for more memos and notes."""
-        memos, notes, counts = self.arrays[7], self.arrays[8], self.arrays[10]
-        if 2 * counts[0] + 2 > len(memos):
-            memos = self._larger(memos)
-        if 2 * counts[1] > len(notes) or len(notes) < 1 << 20:  # as many as one walk may find
-            notes = np.concatenate([notes, np.zeros_like(notes)])
-        self.arrays = (*self.arrays[:7], memos, notes, *self.arrays[9:])
+    def make_room(self, k: int) -> None:
+        """Make room in the array of a handle."""
+        name = next(name for name, (handle, _, _) in _ARRAYS.items() if handle == k)
+        array = self.array(name)
+        if name == "memos":
+            self._replace(name, self._larger(array))
+            return
+        if 2 * array.nbytes > _MOST_SCRATCH:
+            raise LimitExceededError(
+                f"what tokens lead to here would take {2 * array.nbytes:,} bytes to look at", given=2 * array.nbytes,
+                limit=_MOST_SCRATCH,
+            )  # fmt: skip
+        self._replace(name, np.concatenate([array, np.zeros_like(array)]))
 
     @staticmethod
     def _larger(table: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -123,36 +167,10 @@ class Forest:
             larger[masks.find_key(larger, entry[0])] = entry
         return larger
 
-    def note(self, exit_: int, state: int, n_states: int, words: NDArray[np.uint32], left: NDArray[np.int32]) -> None:
-        """What is allowed behind an exit with a state on top of the stack, and what is left to be asked."""
-        ids = np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little")).astype(np.int32)
-        while self.arrays[10][1] + len(ids) + len(left) > len(self.arrays[8]):
-            self.make_room()
-        if 2 * self.arrays[10][0] + 2 > len(self.arrays[7]):
-            self.make_room()
-        begin = int(self.arrays[10][1])
-        own = begin, begin + len(ids)
-        if len(ids) > _DENSE:
-            own = masks.IS_DENSE, self._add("dense", words[None])[0]
-            ids = ids[:0]
-        memos, notes = self.arrays[7:9]
-        stop = begin + len(ids) + len(left)
-        notes[begin:stop] = np.concatenate([ids, left])
-        self.arrays[10][1] = stop
-        key = exit_ * n_states + state + 1
-        cell = masks.find_key(memos, key)
-        self.arrays[10][0] += int(memos[cell, 0] == 0)
-        memos[cell] = (key, *own, stop - len(left), stop)
-
-    def place_behind(self, exit_: int, lexer: int) -> int:
-        """The place behind an exit, 0 if there is none yet."""
-        links = self.arrays[3]
-        return int(links[masks.find_key(links, exit_ * self._n_lexers + lexer + 1), 1])
-
     def make_link(self, exit_: int, lexer: int) -> None:
         """The place behind an exit, for a lexer."""
-        _, _, exits, links, _, nodes, *_ = self.arrays
-        _, boundary, _, first, last, _, _ = exits[exit_].tolist()
+        links, nodes = self.array("links"), self.array("nodes")
+        _, boundary, _, first, last, _, _ = self.array("exits")[exit_].tolist()
         lexical = self.lexical
         start = lexical.start(lexer, boundary)
         if (lexical.rows[start, :256] == kernel.UNKNOWN).any():
@@ -172,7 +190,7 @@ class Forest:
         place = self._make(items)
         if 2 * (self._top["links"] + 1) > len(links):
             links = self._larger(links)
-            self.arrays = (*self.arrays[:3], links, *self.arrays[4:])
+            self._replace("links", links)
         key = exit_ * self._n_lexers + lexer + 1
         cell = masks.find_key(links, key)
         self._top["links"] += int(links[cell, 0] == 0)
@@ -196,7 +214,7 @@ class Forest:
         meta[kernel.M_ITEMS], meta[kernel.M_NODE] = len(items), -2
         while True:
             status = masks.walk_inside(
-                lexical.rows, lexical.pool, self._packed, self._nobody, meta, self._path, _CUT, self._items,
+                lexical.rows, lexical.pool, self._packed, self._n_words << 5, meta, self._path, _CUT, self._items,
                 self._pairs, self._exits, self._children,
             )  # fmt: skip
             if status == kernel.LIVE:
@@ -220,7 +238,8 @@ class Forest:
     def _make(self, items: list[tuple[int, int, int, int]]) -> int:
         pairs, exits, children = self._walk(items)
         below = [self._below(*child) for child in children.tolist()]
-        places, groups, outs, _, ids, nodes, dense, *_ = self.arrays
+        places, groups, outs = self.array("places"), self.array("groups"), self.array("exits")
+        ids, nodes, dense = self.array("ids"), self.array("nodes"), self.array("dense")
         found: dict[int, tuple[list[Any], list[Any]]] = {}
         for endings, tokens in self._by_endings(pairs):
             found[endings] = ([tokens], [])

@@ -17,6 +17,7 @@ from outlines_core.grammar.ordered import NOTHING
 from outlines_core.grammar.separation import Separation
 from outlines_core.grammar.worlds import IGNORED, VARIANT, Boundary, LexedMachine, Lexeme
 from outlines_core.kernels import grammar as kernel
+from outlines_core.kernels.borrow import Handles
 from outlines_core.limits import Limits
 
 __all__ = ["Lexical"]
@@ -29,14 +30,18 @@ Ends = tuple[tuple[int, Boundary], ...]
 class Lexical:
     """The rows of a machine's lexemes.
 
+    Args:
+        handles: where kernels find `rows`, `pool` and `starts`.
+
     Attributes:
         rows, pool, starts: as the kernel has them; replaced when they grow.
         first: the row before any text.
         tab: how far a tab goes; None without an indenter.
     """
 
-    def __init__(self, machine: LexedMachine, separation: Separation, limits: Limits) -> None:
+    def __init__(self, machine: LexedMachine, separation: Separation, handles: Handles, limits: Limits) -> None:
         self.machine, self.separation, self.limits = machine, separation, limits
+        self._handles = handles
         self.rows = np.zeros((256, kernel.WIDTH), dtype=np.int32)
         self.pool = np.zeros(4096, dtype=np.int32)
         self._n_pool = 1
@@ -57,6 +62,16 @@ class Lexical:
         assert tables is not None
         first = self.boundary_number(Boundary(machine.dfa.beginning, NOTHING))
         self.first = self.start(tables.lexer[tables.start], first)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "rows":
+            self._handles[kernel.H_ROWS] = value
+        elif name == "pool":
+            self._handles[kernel.H_POOL] = value
+        elif name == "starts":
+            self._handles[kernel.H_STARTS] = value.reshape(-1)
+            self._handles[kernel.H_META][kernel.M_BOUNDARIES] = value.shape[1]
 
     @property
     def nbytes(self) -> int:

@@ -1,23 +1,55 @@
-"""Arrays without a reference count, for kernels that hand them to other kernels.
+"""Arrays that kernels find by their addresses.
 
-numba counts a reference of each array for each call of one kernel by another, with atomic instructions; where the calls
-are many and small that is most of the time. An array that is only borrowed has no count. It must not outlive the one
-that it was borrowed from: take it on entry from an argument, and never return it.
+numba unpacks an array for each argument of each call from Python (some 100 ns), and counts references of arrays, with
+atomic instructions, where one kernel calls another. A machine of many arrays is handed over as one number instead: the
+address of a table of addresses and lengths, which `Handles` keeps. What a kernel takes from it has no count, must not
+outlive the call, and is C-contiguous.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
-__all__ = ["borrowed"]
+__all__ = ["Handles", "as_pointer", "pointer_to"]
+
+
+class Handles:
+    """The table of addresses and lengths of some arrays.
+
+    Args:
+        size: how many arrays there are.
+
+    Attributes:
+        address: of the table; kernels take it. It stays the same.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._table = np.zeros((size, 2), dtype=np.int64)
+        self._arrays: list[NDArray[Any] | None] = [None] * size
+        self.address = int(self._table.ctypes.data)
+
+    def __setitem__(self, k: int, array: NDArray[Any]) -> None:
+        if not array.flags.c_contiguous:
+            raise ValueError("only C-contiguous arrays can be handed to a kernel by their address")
+        self._table[k] = array.ctypes.data, array.shape[0]
+        self._arrays[k] = array  # keeps it alive
+
+    def __getitem__(self, k: int) -> NDArray[Any]:
+        array = self._arrays[k]
+        assert array is not None
+        return array
 
 
 @intrinsic
-def _pointer(_context: Any, address: Any) -> Any:
+def as_pointer(_context: Any, address: Any) -> Any:
+    """A number as a pointer."""
+
     def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
 
@@ -25,6 +57,7 @@ def _pointer(_context: Any, address: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def borrowed(array):  # type: ignore[no-untyped-def]
-    """A C-contiguous array, without its reference count."""
-    return carray(_pointer(array.ctypes.data), array.shape, array.dtype)  # type: ignore[call-arg]
+def pointer_to(handles, k):  # type: ignore[no-untyped-def]
+    """The address and the length of an array of a table; for `numba.carray`."""
+    entry = carray(as_pointer(handles + 16 * k), (2,), np.int64)  # type: ignore[call-arg]
+    return as_pointer(entry[0]), entry[1]

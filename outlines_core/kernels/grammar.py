@@ -25,7 +25,11 @@ have been, each with the boundary behind it, from which the byte begins the next
     known    (a power of two, 6) int64: what has been asked of stacks, a hash table: question, meta[M_STAMP] of its
              time, answer, the lowest depth and the indents that it depends on
     meta     int64, see the M_ names
+    worlds   (n, 4) int64, out the same: scratch, and what a step begins and ends with
+    stack_table, indent_table  (a power of two,) int32: hash tables of the stacks and indents that are kept
+    scratch  (n, 3) int64
 
+Kernels take the address of the table that says where these are (`kernels.borrow`), in the order of the H_ names.
 What is pushed lies behind meta[M_STACKS] and meta[M_INDENTS] and is the caller's to keep or forget.
 """
 
@@ -34,7 +38,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
+
+from outlines_core.kernels.borrow import as_pointer, pointer_to
 
 DEAD: Final = 0
 UNKNOWN: Final = -(1 << 31)
@@ -42,23 +48,68 @@ ENDINGS, NEWLINE, PARTS, WIDTH = 256, 257, 258, 260
 VARIANT: Final = 1 << 16  # as in grammar.worlds
 AT_END: Final = 1 << 20
 ANY, ENTANGLED = -1, -2
-LIVE, FULL, HOLE_ROW, HOLE_START, HOLE_ENDINGS, HOLE_PARTS, IS_ENTANGLED = 1, -1, -2, -3, -4, -5, -6
+LIVE, FULL, HOLE_ROW, HOLE_START, HOLE_ENDINGS, HOLE_PARTS, IS_ENTANGLED, TABLE_FULL = 1, -1, -2, -3, -4, -5, -6, -7
 OPENS, CLOSES, NEWLINE_TOKEN = 1, 2, 3
 (
     M_STACKS, M_INDENTS, M_A, M_B, M_LOWEST, M_LOOKED, M_STAMP, M_END, M_INDENTED, M_OPEN, M_CLOSE, M_TAB, M_N,
-    M_NODE, M_ITEM, M_ITEMS, M_PAIRS, M_EXITS, M_CHILDREN, M_PLACES, M_WANTED, M_FOUND,
-) = range(22)  # fmt: skip
+    M_NODE, M_ITEM, M_ITEMS, M_PAIRS, M_EXITS, M_CHILDREN, M_WANTED, M_FOUND, M_BOUNDARIES, M_WORDS, M_GATHERED,
+    M_RESULTS, M_ACCEPTS,
+) = range(26)  # fmt: skip
+(
+    H_ROWS, H_POOL, H_STARTS, H_LR, H_UNITS, H_STACKS, H_INDENTS, H_META, H_KNOWN, H_WORLDS, H_OUT, H_STACK_TABLE,
+    H_INDENT_TABLE, H_SCRATCH, H_INFO, H_END, H_TOKEN, H_PLACES, H_GROUPS, H_EXITS, H_LINKS, H_IDS, H_NODES, H_DENSE,
+    H_MEMOS, H_NOTES, H_ROOTS, H_COUNTS, H_PATH, H_TASKS, H_FOUND, H_GATHERED, H_RESULTS, H_WANTED, H_MASK, H_SIZE,
+) = range(36)  # fmt: skip
 (
     L_STATES, L_WIDTH, L_NONTERMINALS, L_LEXERS, L_VARIANTS, L_ACTIONS, L_GOTOS, L_RULES, L_LEXER, L_KINDS, L_RESOLVE,
     L_SIZE,
 ) = range(12)  # fmt: skip
 BRACKETS, INDENTS = 1, 2
 """Bits of meta[M_LOOKED]: did anything depend on the number of brackets, on the columns?"""
-META_SIZE: Final = 24
+META_SIZE: Final = 32
 SPARE: Final = 2048  # rows of `stacks` and `indents` that must be free when a world is looked at
 MOST_PUSHED: Final = 100  # on one terminal; 16 of them are looked at for one byte
 RELATIVE: Final = 1 << 20
 BIG: Final = 2000  # nodes: what lies below so many is worth remembering
+
+
+@njit(cache=True, nogil=True)
+def numbers(handles, k):  # type: ignore[no-untyped-def]
+    """One of the flat arrays of int32."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n,), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def triples(handles, k):  # type: ignore[no-untyped-def]
+    """`stacks` or `indents`."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n, 3), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def quadruples(handles, k):  # type: ignore[no-untyped-def]
+    """`worlds` or `out`."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n, 4), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def rows_of(handles):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(handles, H_ROWS)
+    return carray(pointer, (n, WIDTH), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def meta_of(handles):  # type: ignore[no-untyped-def]
+    pointer, _ = pointer_to(handles, H_META)
+    return carray(pointer, (META_SIZE,), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _known_of(handles):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(handles, H_KNOWN)
+    return carray(pointer, (n, 6), np.int64)
 
 
 @njit(cache=True, nogil=True)
@@ -72,14 +123,16 @@ def _push(nodes, meta, top, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _behind_units(lr, units, state, under, t):  # type: ignore[no-untyped-def]
+def _behind_units(handles, lr, state, under, t):  # type: ignore[no-untyped-def]
     """The state to which reductions of rules of one symbol lead from `state` above `under`; remembered for good.
 
     Expressions have a dozen such rules one above the other.
     """
+    pointer, n = pointer_to(handles, H_UNITS)
+    units = carray(pointer, (n, 2), np.int64)
     width = np.int64(lr[L_WIDTH])
     key = (np.int64(under) * lr[L_STATES] + state) * width + t + 1
-    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(51))
+    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & (n - 1)
     if units[cell, 0] == key:
         return units[cell, 1]
     actions, gotos, rules = np.int64(lr[L_ACTIONS]), np.int64(lr[L_GOTOS]), np.int64(lr[L_RULES])
@@ -94,8 +147,9 @@ def _behind_units(lr, units, state, under, t):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _shift(lr, units, stacks, meta, p, t):  # type: ignore[no-untyped-def]
+def _shift(handles, p, t):  # type: ignore[no-untyped-def]
     """The stack after a terminal, 0 if it is refused; after the end of the text 1 or 0."""
+    lr, stacks, meta = numbers(handles, H_LR), triples(handles, H_STACKS), meta_of(handles)
     actions, width = np.int64(lr[L_ACTIONS]), np.int64(lr[L_WIDTH])
     gotos, rules = np.int64(lr[L_GOTOS]), np.int64(lr[L_RULES])
     state, below, real = np.int64(stacks[p, 0]), np.int64(stacks[p, 1]), True
@@ -126,44 +180,48 @@ def _shift(lr, units, stacks, meta, p, t):  # type: ignore[no-untyped-def]
             if state == meta[M_END]:
                 return np.int64(1)
         else:
-            state = _behind_units(lr, units, state, under, t)
+            state = _behind_units(handles, lr, state, under, t)
     return np.int64(0)
 
 
 @njit(cache=True, nogil=True)
-def ends(lr, units, stacks, indents, meta, p, x):  # type: ignore[no-untyped-def]
+def ends(handles, p, x):  # type: ignore[no-untyped-def]
     """May the text end behind this stack?"""
+    meta, indents = meta_of(handles), triples(handles, H_INDENTS)
     top = meta[M_STACKS]
     if meta[M_INDENTED] != 0:
         meta[M_LOOKED] |= INDENTS
         while indents[x, 1] >= 0 and p != 0:
             x = np.int64(indents[x, 1])
-            p = _shift(lr, units, stacks, meta, p, meta[M_CLOSE])
+            p = _shift(handles, p, meta[M_CLOSE])
     if p != 0:
-        p = _shift(lr, units, stacks, meta, p, np.int64(lr[L_WIDTH] - 1))
+        p = _shift(handles, p, np.int64(numbers(handles, H_LR)[L_WIDTH] - 1))
     meta[M_STACKS] = top
     return p != 0
 
 
 @njit(cache=True, nogil=True)
-def _goes_on(lr, units, stacks, indents, meta, p, x):  # type: ignore[no-untyped-def]
+def _goes_on(handles, p, x):  # type: ignore[no-untyped-def]
     """Behind a newline and the INDENT or DEDENTs of its column: may something else come, or the end of the text?"""
+    lr, meta = numbers(handles, H_LR), meta_of(handles)
     top, width = meta[M_STACKS], np.int64(lr[L_WIDTH])
-    actions = lr[L_ACTIONS] + np.int64(stacks[p, 0]) * width
+    actions = lr[L_ACTIONS] + np.int64(triples(handles, H_STACKS)[p, 0]) * width
     for t in range(width - 1):
         if lr[actions + t] != 0 and t != meta[M_OPEN] and t != meta[M_CLOSE]:
-            taken = _shift(lr, units, stacks, meta, p, t) != 0
+            taken = _shift(handles, p, t) != 0
             meta[M_STACKS] = top
             if taken:
                 return True
-    return ends(lr, units, stacks, indents, meta, p, x)
+    return ends(handles, p, x)
 
 
 @njit(cache=True, nogil=True)
-def after(lr, units, stacks, indents, meta, p, x, t, column):  # type: ignore[no-untyped-def]
+def after(handles, p, x, t, column):  # type: ignore[no-untyped-def]
     """Stack and indents after a terminal whose text ends in a column; stack 0 if it is refused."""
+    meta = meta_of(handles)
     if meta[M_INDENTED] == 0:
-        return _shift(lr, units, stacks, meta, p, t), x
+        return _shift(handles, p, t), x
+    lr, indents = numbers(handles, H_LR), triples(handles, H_INDENTS)
     kind = lr[lr[L_KINDS] + t]
     brackets = np.int64(indents[x, 2])
     if kind == NEWLINE_TOKEN:
@@ -171,22 +229,22 @@ def after(lr, units, stacks, indents, meta, p, x, t, column):  # type: ignore[no
         if brackets > 0:
             return p, x
         meta[M_LOOKED] |= INDENTS
-        p = _shift(lr, units, stacks, meta, p, t)
+        p = _shift(handles, p, t)
         if p == 0 or column < 0:
             return np.int64(0), x
         if column > indents[x, 0]:
-            p = _shift(lr, units, stacks, meta, p, meta[M_OPEN])
+            p = _shift(handles, p, meta[M_OPEN])
             x = np.int64(_push(indents, meta, M_INDENTS, column, x, 0))
         else:
             while column < indents[x, 0] and p != 0:
                 x = np.int64(indents[x, 1])
-                p = _shift(lr, units, stacks, meta, p, meta[M_CLOSE])
+                p = _shift(handles, p, meta[M_CLOSE])
             if column != indents[x, 0]:
                 return np.int64(0), x
-        if p != 0 and not _goes_on(lr, units, stacks, indents, meta, p, x):
+        if p != 0 and not _goes_on(handles, p, x):
             return np.int64(0), x
         return p, x
-    p = _shift(lr, units, stacks, meta, p, t)
+    p = _shift(handles, p, t)
     if p != 0 and kind == OPENS:
         x = np.int64(_push(indents, meta, M_INDENTS, indents[x, 0], indents[x, 1], brackets + 1))
     elif p != 0 and kind == CLOSES:  # never the first bracket: they nest in the rules (`separation.is_regular`)
@@ -195,40 +253,43 @@ def after(lr, units, stacks, indents, meta, p, x, t, column):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def lexer_of(lr, stacks, p):  # type: ignore[no-untyped-def]
+def lexer_of(handles, p):  # type: ignore[no-untyped-def]
     """The lexer that reads what comes behind a stack."""
-    return np.int64(lr[lr[L_LEXER] + stacks[p, 0]])
+    lr = numbers(handles, H_LR)
+    return np.int64(lr[lr[L_LEXER] + triples(handles, H_STACKS)[p, 0]])
 
 
 @njit(cache=True, nogil=True)
-def resolved(lr, stacks, p, t):  # type: ignore[no-untyped-def]
+def resolved(handles, p, t):  # type: ignore[no-untyped-def]
     """What a terminal is for the lexer that reads what comes behind a stack."""
     if t < VARIANT or t >= AT_END:
         return t
-    return np.int64(lr[lr[L_RESOLVE] + lexer_of(lr, stacks, p) * lr[L_VARIANTS] + t - VARIANT])
+    lr = numbers(handles, H_LR)
+    return np.int64(lr[lr[L_RESOLVE] + lexer_of(handles, p) * lr[L_VARIANTS] + t - VARIANT])
 
 
 @njit(cache=True, nogil=True)
-def _takes(lr, units, stacks, indents, meta, p, x, t):  # type: ignore[no-untyped-def]
+def _takes(handles, p, x, t):  # type: ignore[no-untyped-def]
     """May a terminal come next?  Of a newline the column is free.  AT_END: may the text end?
 
     From AT_END + 1 on: may it end behind a terminal?
     """
+    meta = meta_of(handles)
     top, other = meta[M_STACKS], meta[M_INDENTS]
     if t >= AT_END:
         if t > AT_END:
-            t = resolved(lr, stacks, p, t - AT_END - 1)
-            p, x = after(lr, units, stacks, indents, meta, p, x, t, np.int64(-1))
-        taken = p != 0 and ends(lr, units, stacks, indents, meta, p, x)
+            t = resolved(handles, p, t - AT_END - 1)
+            p, x = after(handles, p, x, t, np.int64(-1))
+        taken = p != 0 and ends(handles, p, x)
         meta[M_STACKS], meta[M_INDENTS] = top, other
         return taken
     if meta[M_INDENTED] != 0:
-        kind = lr[lr[L_KINDS] + t]
-        if kind == NEWLINE_TOKEN:
+        lr = numbers(handles, H_LR)
+        if lr[lr[L_KINDS] + t] == NEWLINE_TOKEN:
             meta[M_LOOKED] |= BRACKETS
-            if indents[x, 2] > 0:
+            if triples(handles, H_INDENTS)[x, 2] > 0:
                 return True
-    taken = _shift(lr, units, stacks, meta, p, t) != 0
+    taken = _shift(handles, p, t) != 0
     meta[M_STACKS] = top
     return taken
 
@@ -271,13 +332,14 @@ def _answered(meta, known, cell, lowest, looked):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
-def taken(lr, units, stacks, indents, meta, known, p, x, t):  # type: ignore[no-untyped-def]
+def _taken(handles, p, x, t):  # type: ignore[no-untyped-def]
     """`_takes`, remembered."""
-    t = resolved(lr, stacks, p, t)
+    meta, known = meta_of(handles), _known_of(handles)
+    t = resolved(handles, p, t)
     cell = _cell(meta, known, p, x, t << 1)
     if known[cell, 2] < 0:
         lowest, looked = _ask(meta)
-        known[cell, 2] = np.int64(_takes(lr, units, stacks, indents, meta, p, x, t))
+        known[cell, 2] = np.int64(_takes(handles, p, x, t))
         _answered(meta, known, cell, lowest, looked)
     else:
         meta[M_LOWEST], meta[M_LOOKED] = min(meta[M_LOWEST], known[cell, 4]), meta[M_LOOKED] | known[cell, 5]
@@ -285,19 +347,20 @@ def taken(lr, units, stacks, indents, meta, known, p, x, t):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def followed(lr, units, stacks, indents, meta, known, p, x, t, column):  # type: ignore[no-untyped-def]
+def followed(handles, p, x, t, column):  # type: ignore[no-untyped-def]
     """`after`, remembered."""
-    t = resolved(lr, stacks, p, t)
+    meta, known, lr = meta_of(handles), _known_of(handles), numbers(handles, H_LR)
+    t = resolved(handles, p, t)
     if meta[M_INDENTED] != 0 and lr[lr[L_KINDS] + t] == NEWLINE_TOKEN:
         if column > 500:
-            return after(lr, units, stacks, indents, meta, p, x, t, column)
+            return after(handles, p, x, t, column)
         what = ((column + 2) << 12 | t) << 1 | 1
     else:
         what = t << 1 | 1
     cell = _cell(meta, known, p, x, what)
     if known[cell, 2] < 0:
         lowest, looked = _ask(meta)
-        p2, x2 = after(lr, units, stacks, indents, meta, p, x, t, column)
+        p2, x2 = after(handles, p, x, t, column)
         known[cell, 2] = p2
         known[cell, 3] = x2
         _answered(meta, known, cell, lowest, looked)
@@ -307,11 +370,12 @@ def followed(lr, units, stacks, indents, meta, known, p, x, t, column):  # type:
 
 
 @njit(cache=True, nogil=True)
-def any_taken(pool, lr, units, stacks, indents, meta, known, at, p, x):  # type: ignore[no-untyped-def]
+def any_taken(handles, at, p, x):  # type: ignore[no-untyped-def]
     """LIVE, DEAD or IS_ENTANGLED: does the parser take one of some endings?"""
+    pool = numbers(handles, H_POOL)
     for k in range(at + 1, at + 1 + pool[at]):
         t = np.int64(pool[k])
-        if t == ANY or (t >= 0 and taken(lr, units, stacks, indents, meta, known, p, x, t)):
+        if t == ANY or (t >= 0 and _taken(handles, p, x, t)):
             return LIVE
         if t == ENTANGLED:
             return IS_ENTANGLED
@@ -319,13 +383,13 @@ def any_taken(pool, lr, units, stacks, indents, meta, known, at, p, x):  # type:
 
 
 @njit(cache=True, nogil=True)
-def is_live(rows, pool, lr, units, stacks, indents, meta, known, q, p, x):  # type: ignore[no-untyped-def]
+def is_live(handles, rows, q, p, x):  # type: ignore[no-untyped-def]
     """LIVE, DEAD or a hole: can a lexeme become something that the parser takes?"""
     at = np.int64(rows[q, ENDINGS])
     if at == 0:
-        meta[M_A] = q
+        meta_of(handles)[M_A] = q
         return HOLE_ENDINGS
-    return any_taken(pool, lr, units, stacks, indents, meta, known, at, p, x)
+    return any_taken(handles, at, p, x)
 
 
 @njit(cache=True, nogil=True)
@@ -341,38 +405,47 @@ def column_after(meta, rows, q, column, b):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def begun(rows, pool, starts, lr, stacks, meta, boundary, p, x, b, out):  # type: ignore[no-untyped-def]
-    """The worlds in which a byte begins a lexeme behind a boundary, into `out`; how many, or a hole."""
-    lexer = lexer_of(lr, stacks, p)
-    start = np.int64(starts[lexer, boundary])
+def start_of(handles, meta, lexer, boundary):  # type: ignore[no-untyped-def]
+    """The row before a lexeme, or UNKNOWN."""
+    return np.int64(numbers(handles, H_STARTS)[lexer * meta[M_BOUNDARIES] + boundary])
+
+
+@njit(cache=True, nogil=True)
+def begun(handles, rows, boundary, p, x, b, out, n):  # type: ignore[no-untyped-def]
+    """The worlds in which a byte begins a lexeme behind a boundary, into `out` from `n` on; how many, or a hole."""
+    meta = meta_of(handles)
+    lexer = lexer_of(handles, p)
+    start = start_of(handles, meta, lexer, boundary)
     if start == UNKNOWN:
         meta[M_A] = lexer
         meta[M_B] = boundary
-        return HOLE_START
+        return np.int64(HOLE_START)
     q = np.int64(rows[start, b])
     if q == UNKNOWN:
         meta[M_A] = start
         meta[M_B] = b
-        return HOLE_ROW
-    n = 0
+        return np.int64(HOLE_ROW)
+    first = n
     if q > 0:
-        out[0, 0] = q
-        n = 1
+        out[n, 0] = q
+        n += 1
     elif q < 0:  # no terminal ends before its first byte: rows alone
+        pool = numbers(handles, H_POOL)
         for j in range(1 - q, 1 - q + pool[-q]):
             out[n, 0] = pool[j]
             n += 1
-    for j in range(n):
+    for j in range(first, n):
         out[j, 1] = p
         out[j, 2] = x
         out[j, 3] = column_after(meta, rows, np.int64(out[j, 0]), np.int64(-1), b)
-    return n
+    return np.int64(n - first)
 
 
 @njit(cache=True, nogil=True)
-def event(rows, pool, starts, lr, units, stacks, indents, meta, known, e, p, x, column, b, out):  # type: ignore[no-untyped-def]
-    """The worlds behind an event and its byte, into `out`; how many, or a hole."""
-    n = 0
+def event(handles, rows, e, p, x, column, b, out, n):  # type: ignore[no-untyped-def]
+    """The worlds behind an event and its byte, into `out` from `n` on; how many, or a hole."""
+    pool, meta = numbers(handles, H_POOL), meta_of(handles)
+    first = n
     at = e + 1 + pool[e]
     for k in range(e + 1, at):
         q = np.int64(pool[k])
@@ -383,93 +456,28 @@ def event(rows, pool, starts, lr, units, stacks, indents, meta, known, e, p, x, 
         n += 1
     for k in range(pool[at]):
         t, boundary = np.int64(pool[at + 1 + 2 * k]), np.int64(pool[at + 2 + 2 * k])
-        p2, x2 = followed(lr, units, stacks, indents, meta, known, p, x, t, column)
+        p2, x2 = followed(handles, p, x, t, column)
         if p2 == 0:
             continue
-        found = begun(rows, pool, starts, lr, stacks, meta, boundary, p2, x2, b, out[n:])
+        found = begun(handles, rows, boundary, p2, x2, b, out, n)
         if found < 0:
             return found
         n += found
-    return n
+    return np.int64(n - first)
 
 
 @njit(cache=True, nogil=True)
-def has_room(stacks, indents, meta):  # type: ignore[no-untyped-def]
-    return meta[M_STACKS] + SPARE <= stacks.shape[0] and meta[M_INDENTS] + SPARE <= indents.shape[0]
+def full(meta, k):  # type: ignore[no-untyped-def]
+    """Say which array is full."""
+    meta[M_A] = k
+    return np.int64(FULL)
 
 
 @njit(cache=True, nogil=True)
-def step(rows, pool, starts, lr, units, stacks, indents, meta, known, data, worlds, out, n):  # type: ignore[no-untyped-def]
-    """The worlds after some bytes, dead ones left out; how many, or a hole or FULL.
-
-    worlds, out  (m, 4) int64; the first `n` of `worlds` are where it begins; the result is in `worlds`
-    """
-    limit = worlds.shape[0] - 16
-    for i in range(data.shape[0]):
-        b = np.int64(data[i])
-        m = 0
-        for w in range(n):
-            q, p, x, column = worlds[w, 0], worlds[w, 1], worlds[w, 2], worlds[w, 3]
-            target = np.int64(rows[q, b])
-            if target == UNKNOWN:
-                meta[M_A] = q
-                meta[M_B] = b
-                return HOLE_ROW
-            if target > 0:
-                out[m, 0] = target
-                out[m, 1] = p
-                out[m, 2] = x
-                out[m, 3] = column_after(meta, rows, target, column, b)
-                m += 1
-            elif target < 0:
-                if not has_room(stacks, indents, meta) or m > limit:
-                    return FULL
-                found = event(
-                    rows, pool, starts, lr, units, stacks, indents, meta, known, -target, p, x, column, b, out[m:]
-                )
-                if found < 0:
-                    return found
-                m += found
-        for w in range(m):
-            for k in range(4):
-                worlds[w, k] = out[w, k]
-        n = m
-        if n == 0:
-            return 0
-    kept = 0
-    for w in range(n):
-        status = is_live(rows, pool, lr, units, stacks, indents, meta, known, worlds[w, 0], worlds[w, 1], worlds[w, 2])
-        if status < 0:
-            return status
-        if status == LIVE:
-            for k in range(4):
-                worlds[kept, k] = worlds[w, k]
-            kept += 1
-    return kept
-
-
-@njit(cache=True, nogil=True)
-def accepts(rows, pool, lr, units, stacks, indents, meta, worlds):  # type: ignore[no-untyped-def]
-    """May the text end in one of some worlds?  1, 0, or a hole."""
-    for w in range(worlds.shape[0]):
-        q, p, x, column = worlds[w, 0], worlds[w, 1], worlds[w, 2], worlds[w, 3]
-        at = np.int64(rows[q, PARTS])
-        if at == 0:
-            meta[M_A] = q
-            return HOLE_PARTS
-        for k in range(at + 2, at + 2 + 3 * pool[at + 1], 3):
-            if pool[k + 2] == 0:
-                continue
-            top, other = meta[M_STACKS], meta[M_INDENTS]
-            p2, x2 = p, x
-            if pool[k] >= 0:
-                t = resolved(lr, stacks, p, np.int64(pool[k]))
-                p2, x2 = after(lr, units, stacks, indents, meta, p, x, t, column)
-            found = p2 != 0 and ends(lr, units, stacks, indents, meta, p2, x2)
-            meta[M_STACKS], meta[M_INDENTS] = top, other
-            if found:
-                return 1
-    return 0
+def has_room(handles, meta):  # type: ignore[no-untyped-def]
+    _, n_stacks = pointer_to(handles, H_STACKS)
+    _, n_indents = pointer_to(handles, H_INDENTS)
+    return meta[M_STACKS] + SPARE <= n_stacks and meta[M_INDENTS] + SPARE <= n_indents
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------
@@ -497,13 +505,16 @@ def enter_all(table, nodes, n_columns, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def keep(stacks, indents, stack_table, indent_table, meta, worlds, n, mark, other_mark, scratch):  # type: ignore[no-untyped-def]
+def keep(handles, n, mark, other_mark):  # type: ignore[no-untyped-def]
     """Let the stacks and indents of worlds stay, equal ones once, and forget what else was pushed since the marks.
 
-    stack_table, indent_table  (a power of two,) int32: hash tables of what is kept
-    scratch  (m, 3) int64
-    Returns how many worlds there are, none twice; FULL: nothing was done.
+    Returns how many worlds there are, none twice; TABLE_FULL: nothing was done.
     """
+    meta, worlds = meta_of(handles), quadruples(handles, H_WORLDS)
+    stacks, indents = triples(handles, H_STACKS), triples(handles, H_INDENTS)
+    stack_table, indent_table = numbers(handles, H_STACK_TABLE), numbers(handles, H_INDENT_TABLE)
+    pointer, size = pointer_to(handles, H_SCRATCH)
+    scratch = carray(pointer, (size, 3), np.int64)
     top = 0
     for w in range(n):  # what was pushed is written over: copy it first
         for which in range(2):
@@ -513,8 +524,8 @@ def keep(stacks, indents, stack_table, indent_table, meta, worlds, n, mark, othe
             begin = top
             top += 1
             while k >= first:
-                if top + 2 >= scratch.shape[0]:
-                    return FULL
+                if top + 2 >= size:
+                    return TABLE_FULL
                 scratch[top, 0] = nodes[k, 0]
                 scratch[top, 1] = nodes[k, 2]
                 top += 1
@@ -522,7 +533,7 @@ def keep(stacks, indents, stack_table, indent_table, meta, worlds, n, mark, othe
             scratch[begin, 0] = top - begin - 1
             scratch[begin, 1] = k
     if 2 * (mark + top) > stack_table.shape[0] or 2 * (other_mark + top) > indent_table.shape[0]:
-        return FULL
+        return TABLE_FULL
     meta[M_STACKS], meta[M_INDENTS] = mark, other_mark
     at = 0
     kept = 0
@@ -530,8 +541,8 @@ def keep(stacks, indents, stack_table, indent_table, meta, worlds, n, mark, othe
         for which in range(2):
             nodes = stacks if which == 0 else indents
             table = stack_table if which == 0 else indent_table
-            size, k = scratch[at, 0], scratch[at, 1]
-            for j in range(at + size, at, -1):
+            depth, k = scratch[at, 0], scratch[at, 1]
+            for j in range(at + depth, at, -1):
                 value, other = scratch[j, 0], scratch[j, 1] if which == 1 else 0
                 slot = _slot(table, nodes, 2 + which, value, k, other)
                 if table[slot] == 0:
@@ -541,7 +552,7 @@ def keep(stacks, indents, stack_table, indent_table, meta, worlds, n, mark, othe
                         new = _push(indents, meta, M_INDENTS, value, k, other)
                     table[slot] = new
                 k = np.int64(table[slot])
-            at += size + 1
+            at += depth + 1
             worlds[w, 1 + which] = k
         is_new = True
         for v in range(kept):
@@ -553,3 +564,89 @@ def keep(stacks, indents, stack_table, indent_table, meta, worlds, n, mark, othe
                 worlds[kept, j] = worlds[w, j]
             kept += 1
     return kept
+
+
+# -- steps ----------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def step(handles, address, size, n):  # type: ignore[no-untyped-def]
+    """The live worlds after some bytes, in `worlds`, each once and with stacks that stay; how many.
+
+    address, size  of the bytes
+    n              how many of `worlds` it begins with
+    Or a hole, FULL (of what, says meta[M_A]) or TABLE_FULL: `worlds` is no longer what it was.
+    """
+    data = carray(as_pointer(address), (size,), np.uint8)
+    meta, rows = meta_of(handles), rows_of(handles)
+    mark, other_mark = meta[M_STACKS], meta[M_INDENTS]
+    worlds, out = quadruples(handles, H_WORLDS), quadruples(handles, H_OUT)
+    limit = worlds.shape[0] - 16
+    meta[M_STAMP] += 1
+    for i in range(size):
+        b = np.int64(data[i])
+        m = 0
+        for w in range(n):
+            q, p, x, column = worlds[w, 0], worlds[w, 1], worlds[w, 2], worlds[w, 3]
+            target = np.int64(rows[q, b])
+            if target == UNKNOWN:
+                meta[M_A] = q
+                meta[M_B] = b
+                return np.int64(HOLE_ROW)
+            if target > 0:
+                out[m, 0] = target
+                out[m, 1] = p
+                out[m, 2] = x
+                out[m, 3] = column_after(meta, rows, target, column, b)
+                m += 1
+            elif target < 0:
+                if not has_room(handles, meta):
+                    return full(meta, H_STACKS)
+                if m > limit:
+                    return full(meta, H_WORLDS)
+                found = event(handles, rows, -target, p, x, column, b, out, m)
+                if found < 0:
+                    return found
+                m += found
+        for w in range(m):
+            for k in range(4):
+                worlds[w, k] = out[w, k]
+        n = m
+        if n == 0:
+            return np.int64(0)
+    kept = 0
+    for w in range(n):
+        status = is_live(handles, rows, worlds[w, 0], worlds[w, 1], worlds[w, 2])
+        if status < 0:
+            return np.int64(status)
+        if status == LIVE:
+            for k in range(4):
+                worlds[kept, k] = worlds[w, k]
+            kept += 1
+    return np.int64(keep(handles, kept, mark, other_mark))
+
+
+@njit(cache=True, nogil=True)
+def accepts(handles, n):  # type: ignore[no-untyped-def]
+    """May the text end in one of the first `n` of `worlds`?  1, 0, or a hole."""
+    meta, rows, pool = meta_of(handles), rows_of(handles), numbers(handles, H_POOL)
+    worlds = quadruples(handles, H_WORLDS)
+    for w in range(n):
+        q, p, x, column = worlds[w, 0], worlds[w, 1], worlds[w, 2], worlds[w, 3]
+        at = np.int64(rows[q, PARTS])
+        if at == 0:
+            meta[M_A] = q
+            return HOLE_PARTS
+        for k in range(at + 2, at + 2 + 3 * pool[at + 1], 3):
+            if pool[k + 2] == 0:
+                continue
+            top, other = meta[M_STACKS], meta[M_INDENTS]
+            p2, x2 = p, x
+            if pool[k] >= 0:
+                t = resolved(handles, p, np.int64(pool[k]))
+                p2, x2 = after(handles, p, x, t, column)
+            found = p2 != 0 and ends(handles, p2, x2)
+            meta[M_STACKS], meta[M_INDENTS] = top, other
+            if found:
+                return 1
+    return 0

@@ -6,9 +6,11 @@ of which the parser is asked; and the *exits*, nodes whose byte no longer belong
 what the lexeme is then. Behind an exit that the parser lets through, its nodes are a place again, for each lexer one.
 Places are made where it is worth it; elsewhere the nodes are walked, byte by byte.
 
-Mostly the parser need not look further down than at the state on top of its stack, which is that behind the exit's
-terminal. What is allowed behind an exit then is noted by that state, and with it what is left to be asked: groups and
-exits for which the parser has to look deeper.
+What is allowed at a place depends on the upper part of the stack, as far as the parser looks: mostly on the state on
+top of it, for some groups and exits on more. So it is noted by the states from the top downwards: in each note what is
+decided by the states so far, and what is left, for which the parser looks deeper. Where newlines are looked at, what is
+left may depend on the number of open brackets, which then is a level of its own; what depends on the columns of the
+indentation is asked each time. A new stack mostly is a new way to combine parts that are noted.
 
     places   (n, 4) int32: groups from, to; exits from, to
     groups   (n, 4) int32: endings (see `kernels.grammar`) · row of `dense` or -1 · ids from, to
@@ -17,12 +19,20 @@ exits for which the parser has to look deeper.
     links    (a power of two, 2) int64: a hash table of the places behind exits; exit * lexers + lexer + 1, the place
     ids, nodes  int32
     dense    (n, words) uint32
-    memos    (a power of two, 5) int64: a hash table; exit * states + state + 1 · ids from, to in `notes`; or IS_DENSE
-             and a row of `dense` · what is left from, to in `notes`: 2 * group or 2 * exit + 1; or the ids are from
-             LOOKS_DEEPER on: nothing is noted
-    notes    int32
+    memos    (a power of two, 6) int64: a hash table of notes; number << 31 | state + 1, or BRACKETS_CODE + brackets ·
+             what is allowed from, to in `notes` · what is left from, to in `notes` · number of the notes of the next
+             level (0: it is the last; minus it: brackets come next).
+             Numbers of the first level are 2 * place, or of an exit that is walked 2 * exit + 1
+    notes    int32: what is allowed is a group, or minus one minus the place of ids here, how many and then they;
+             what is left is 4 * group + ASK_GROUP, 4 * exit + ASK_EXIT, or ASK_WALK
     roots    (rows, 2) int32: by row before a token a place, 0 if there is none yet: within a lexeme, before one
-    counts   (2,) int64: how many memos and notes there are
+    counts   (5,) int64: how many memos and notes there are; how many nodes may be walked at once for want of a place,
+             and in all; how many numbers of notes there are beyond those of the first level
+    gathered int32: scratch; as what is allowed in `notes`
+    results  (n, 5) int64: scratch; of what is asked: what it is, what of it is allowed from, to in `gathered`, how many
+             levels of the stack were looked at beside the first, what else was looked at
+    wanted   (n, 2) int64: exits and lexers for which a place would have been of use; meta[M_WANTED] of them
+    path     (max_depth + 2, 2) int64, tasks (n, 5) int64, found (n, 4) int64: scratch
 """
 
 from __future__ import annotations
@@ -30,31 +40,59 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
+from numba import carray, njit
 
-from outlines_core.kernels.borrow import borrowed
+from outlines_core.kernels.borrow import pointer_to
 from outlines_core.kernels.grammar import (
+    BRACKETS,
     DEAD,
     FULL,
+    H_COUNTS,
+    H_DENSE,
+    H_END,
+    H_EXITS,
+    H_FOUND,
+    H_GATHERED,
+    H_GROUPS,
+    H_IDS,
+    H_INDENTS,
+    H_INFO,
+    H_LINKS,
+    H_LR,
+    H_MASK,
+    H_MEMOS,
+    H_NODES,
+    H_NOTES,
+    H_PATH,
+    H_PLACES,
+    H_POOL,
+    H_RESULTS,
+    H_ROOTS,
+    H_STACKS,
+    H_TASKS,
+    H_TOKEN,
+    H_WANTED,
     HOLE_PARTS,
     HOLE_ROW,
     HOLE_START,
+    INDENTS,
     L_LEXERS,
-    L_STATES,
     LIVE,
     M_A,
     M_B,
     M_CHILDREN,
     M_EXITS,
     M_FOUND,
+    M_GATHERED,
     M_ITEM,
     M_ITEMS,
     M_LOOKED,
     M_LOWEST,
     M_NODE,
     M_PAIRS,
-    M_PLACES,
+    M_RESULTS,
     M_WANTED,
+    M_WORDS,
     NEWLINE,
     PARTS,
     UNKNOWN,
@@ -63,14 +101,24 @@ from outlines_core.kernels.grammar import (
     column_after,
     event,
     followed,
+    full,
     has_room,
     is_live,
     lexer_of,
+    meta_of,
+    numbers,
+    quadruples,
+    rows_of,
+    start_of,
+    triples,
 )
 
 HOLE_PLACE, HOLE_BEGINS, HOLE_LINK = -10, -11, -12
-IS_DENSE, LOOKS_DEEPER = -1, -2
+ASK_GROUP, ASK_EXIT, ASK_WALK = 0, 1, 2
+BRACKETS_CODE: Final = 1 << 20
 RELATIVE: Final = 1 << 20
+FIRST_NUMBER: Final = 1 << 31
+PATIENCE_ONCE, PATIENCE = 2, 3
 
 
 @njit(cache=True, nogil=True)
@@ -195,14 +243,71 @@ def _set(words, t):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _walk_below(  # type: ignore[no-untyped-def]
-    rows, pool, starts, lr, units, stacks, indents, info, end, token, nobody, meta, known, path, tasks, found, nodes,
-    first, last, boundary, p, x, notes,
-):  # fmt: skip
-    """The tokens below some nodes whose byte begins a lexeme, to `notes` from meta[M_FOUND] on.  LIVE or a hole."""
-    for i in range(first, last):
+def _words_of(handles, meta, k):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n, meta[M_WORDS]), np.uint32)
+
+
+@njit(cache=True, nogil=True)
+def _fours(handles, k):  # type: ignore[no-untyped-def]
+    """`places` or `groups`."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n, 4), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _exits_of(handles):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(handles, H_EXITS)
+    return carray(pointer, (n, 7), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _memos_of(handles):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(handles, H_MEMOS)
+    return carray(pointer, (n, 6), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _pairs_of(handles, k):  # type: ignore[no-untyped-def]
+    """`links` or `wanted`."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n, 2), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _results_of(handles):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(handles, H_RESULTS)
+    return carray(pointer, (n, 5), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _counts_of(handles):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(handles, H_COUNTS)
+    return carray(pointer, (n,), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _mask_of(handles):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(handles, H_MASK)
+    return carray(pointer, (n,), np.uint32)
+
+
+@njit(cache=True, nogil=True)
+def _walk_below(handles, exit_, p, x):  # type: ignore[no-untyped-def]
+    """The tokens below the nodes of an exit, to `notes` from meta[M_FOUND] on, and into the mask.  LIVE or a hole."""
+    meta, rows = meta_of(handles), rows_of(handles)
+    info, end, token = numbers(handles, H_INFO), numbers(handles, H_END), numbers(handles, H_TOKEN)
+    nodes, notes, found = numbers(handles, H_NODES), numbers(handles, H_NOTES), quadruples(handles, H_FOUND)
+    pointer, n_path = pointer_to(handles, H_PATH)
+    path = carray(pointer, (n_path, 2), np.int64)
+    pointer, n_tasks = pointer_to(handles, H_TASKS)
+    tasks = carray(pointer, (n_tasks, 5), np.int64)
+    mask, nobody = _mask_of(handles), np.int64(meta[M_WORDS]) << 5
+    exits = _exits_of(handles)
+    boundary = np.int64(exits[exit_, 1])
+    for i in range(exits[exit_, 3], exits[exit_, 4]):
         root = np.int64(nodes[i])
-        n = begun(rows, pool, starts, lr, stacks, meta, boundary, p, x, np.int64(info[root]) & 255, found)
+        n = begun(handles, rows, boundary, p, x, np.int64(info[root]) & 255, found, 0)
         if n < 0:
             return n
         top = 0
@@ -232,27 +337,13 @@ def _walk_below(  # type: ignore[no-untyped-def]
                     if target == UNKNOWN:
                         meta[M_A] = q
                         meta[M_B] = b
-                        return HOLE_ROW
+                        return np.int64(HOLE_ROW)
                     if target < 0:
-                        if not has_room(stacks, indents, meta) or top + 16 > tasks.shape[0]:
-                            return FULL
-                        n = event(
-                            rows,
-                            pool,
-                            starts,
-                            lr,
-                            units,
-                            stacks,
-                            indents,
-                            meta,
-                            known,
-                            -target,
-                            p2,
-                            x2,
-                            column,
-                            b,
-                            found,
-                        )
+                        if not has_room(handles, meta):
+                            return full(meta, H_STACKS)
+                        if top + 16 > n_tasks:
+                            return full(meta, H_TASKS)
+                        n = event(handles, rows, -target, p2, x2, column, b, found, 0)
                         if n < 0:
                             return n
                         for j in range(n):
@@ -264,270 +355,297 @@ def _walk_below(  # type: ignore[no-untyped-def]
                         continue
                     path[depth, 0] = target
                     path[depth, 1] = column_after(meta, rows, target, column, b)
-                t = token[node]
+                t = np.int64(token[node])
                 if t != nobody:
-                    status = is_live(rows, pool, lr, units, stacks, indents, meta, known, path[depth, 0], p2, x2)
+                    status = is_live(handles, rows, path[depth, 0], p2, x2)
                     if status < 0:
-                        return status
+                        return np.int64(status)
                     if status == LIVE:
                         k = meta[M_FOUND]
                         if k >= notes.shape[0]:
-                            return FULL
+                            return full(meta, H_NOTES)
                         notes[k] = t
                         meta[M_FOUND] = k + 1
+                        _set(mask, t)
                 node += 1
-    return LIVE
+    return np.int64(LIVE)
 
 
 @njit(cache=True, nogil=True)
-def _or_row(dense, row, mask):  # type: ignore[no-untyped-def]
-    words = dense[row]
-    for k in range(words.shape[0]):
-        mask[k] |= words[k]
+def _set_group(handles, meta, mask, g):  # type: ignore[no-untyped-def]
+    """The tokens of a group."""
+    groups = _fours(handles, H_GROUPS)
+    if groups[g, 1] >= 0:
+        dense = _words_of(handles, meta, H_DENSE)
+        for k in range(meta[M_WORDS]):
+            mask[k] |= dense[groups[g, 1], k]
+    else:
+        ids = numbers(handles, H_IDS)
+        for k in range(groups[g, 2], groups[g, 3]):
+            _set(mask, np.int64(ids[k]))
 
 
 @njit(cache=True, nogil=True)
-def _fill_group(pool, lr, units, stacks, indents, meta, known, groups, ids, dense, g, p, x, mask):  # type: ignore[no-untyped-def]
-    """The tokens of a group, if the parser takes what the lexeme can become.  LIVE, DEAD or IS_ENTANGLED."""
-    status = any_taken(pool, lr, units, stacks, indents, meta, known, np.int64(groups[g, 0]), p, x)
-    if status == LIVE:
-        if groups[g, 1] >= 0:
-            _or_row(dense, groups[g, 1], mask)
+def _set_noted(handles, meta, begin, stop):  # type: ignore[no-untyped-def]
+    """What is allowed according to a note, into the mask and to `gathered`.  Is there room?"""
+    notes, gathered, mask = numbers(handles, H_NOTES), numbers(handles, H_GATHERED), _mask_of(handles)
+    top = meta[M_GATHERED]
+    if top + stop - begin > gathered.shape[0]:
+        return False
+    for k in range(begin, stop):
+        one = np.int64(notes[k])
+        gathered[top] = one
+        top += 1
+        if one >= 0:
+            _set_group(handles, meta, mask, one)
         else:
-            for k in range(groups[g, 2], groups[g, 3]):
-                _set(mask, np.int64(ids[k]))
-    return status
+            for j in range(-one, -one + notes[-1 - one]):
+                _set(mask, np.int64(notes[j]))
+    meta[M_GATHERED] = top
+    return True
 
 
 @njit(cache=True, nogil=True)
-def _put(work, meta, place, p, x, column, first, last):  # type: ignore[no-untyped-def]
-    k = meta[M_PLACES]
-    work[k, 0] = place
-    work[k, 1] = p
-    work[k, 2] = x
-    work[k, 3] = column
-    work[k, 4] = first
-    work[k, 5] = last
-    meta[M_PLACES] = k + 1
+def _gather(handles, meta, one):  # type: ignore[no-untyped-def]
+    gathered = numbers(handles, H_GATHERED)
+    if meta[M_GATHERED] >= gathered.shape[0]:
+        return False
+    gathered[meta[M_GATHERED]] = one
+    meta[M_GATHERED] += 1
+    return True
 
 
 @njit(cache=True, nogil=True)
-def _begin(rows, pool, starts, lr, units, stacks, indents, meta, known, roots, world, work):  # type: ignore[no-untyped-def]
-    """Put the places where a token may go on in a world into `work`.  LIVE or a hole."""
-    q, p, x, column = world[0], world[1], world[2], world[3]
+def _walk(handles, exit_, p, x):  # type: ignore[no-untyped-def]
+    """Walk the nodes of an exit; their tokens are noted unless they depend on columns.  LIVE or a hole."""
+    meta, counts, notes = meta_of(handles), _counts_of(handles), numbers(handles, H_NOTES)
+    meta[M_FOUND] = counts[1] + 1
+    status = _walk_below(handles, exit_, p, x)
+    if status != LIVE:
+        return status
+    exits = _exits_of(handles)
+    exits[exit_, 6] += exits[exit_, 5]
+    wanted = _pairs_of(handles, H_WANTED)
+    if exits[exit_, 6] >= counts[PATIENCE] and meta[M_WANTED] < wanted.shape[0]:
+        exits[exit_, 6] = 0
+        wanted[meta[M_WANTED], 0] = exit_
+        wanted[meta[M_WANTED], 1] = lexer_of(handles, p)
+        meta[M_WANTED] += 1
+    n = meta[M_FOUND] - counts[1] - 1
+    if meta[M_LOOKED] & INDENTS == 0 and n > 0:
+        if not _gather(handles, meta, -1 - counts[1]):
+            return full(meta, H_GATHERED)
+        notes[counts[1]] = n
+        counts[1] = meta[M_FOUND]
+    return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
+def _note(handles, number, code, level, passed, at, x, first, n):  # type: ignore[no-untyped-def]
+    """Note what has been found out of a place and of all that was asked there, from the first level on that is new.
+
+    number, code, level, passed, at  of that level, as `ask` has them
+    first, n                         in `results`
+    Returns LIVE or FULL.
+    """
+    meta, counts, stacks = meta_of(handles), _counts_of(handles), triples(handles, H_STACKS)
+    memos, notes = _memos_of(handles), numbers(handles, H_NOTES)
+    gathered, results = numbers(handles, H_GATHERED), _results_of(handles)
+    brackets = BRACKETS_CODE + np.int64(triples(handles, H_INDENTS)[x, 2])
+    left = n
+    while True:
+        room = left + counts[1]
+        for k in range(first, first + left):
+            room += results[k, 2] - results[k, 1]
+        if room > notes.shape[0]:
+            return full(meta, H_NOTES)
+        if 2 * counts[0] + 2 > memos.shape[0]:
+            return full(meta, H_MEMOS)
+        begin = top = counts[1]
+        kept = 0
+        deeper = 0
+        for k in range(first, first + left):
+            looked = results[k, 4]
+            if looked & INDENTS == 0 and results[k, 3] <= level and (passed or looked & BRACKETS == 0):
+                for j in range(results[k, 1], results[k, 2]):
+                    notes[top] = gathered[j]
+                    top += 1
+            else:
+                if looked & INDENTS == 0 and (passed or looked & BRACKETS == 0):
+                    deeper += 1
+                for j in range(5):
+                    results[first + kept, j] = results[k, j]
+                kept += 1
+        stop = top
+        left = kept
+        waiting = 0
+        for k in range(first, first + left):
+            notes[top] = results[k, 0]
+            top += 1
+            waiting += results[k, 4] & INDENTS == 0
+        counts[1] = top
+        cell = find_key(memos, number << 31 | code)
+        counts[0] += memos[cell, 0] == 0
+        memos[cell, 0] = number << 31 | code
+        memos[cell, 1], memos[cell, 2], memos[cell, 3], memos[cell, 4] = begin, stop, stop, top
+        memos[cell, 5] = 0
+        if waiting == 0:
+            return np.int64(LIVE)
+        number = FIRST_NUMBER + counts[4]
+        counts[4] += 1
+        if deeper > 0:
+            memos[cell, 5] = number
+            at = np.int64(stacks[at, 1])
+            level += 1
+            code = np.int64(stacks[at, 0]) + 1
+        else:
+            memos[cell, 5] = -number
+            passed = True
+            code = brackets
+
+
+@njit(cache=True, nogil=True)
+def _ask(handles, where, p, x, base):  # type: ignore[no-untyped-def]
+    """Set the bits of what is allowed at a place above a stack.
+
+    where  2 * place, or 2 * exit + 1: its nodes are walked
+    base   the column before the place
+    Returns LIVE, a hole or FULL. What is allowed goes to `gathered` too.
+    """
+    meta, counts, stacks = meta_of(handles), _counts_of(handles), triples(handles, H_STACKS)
+    memos, notes, results = _memos_of(handles), numbers(handles, H_NOTES), _results_of(handles)
+    number, code, level, passed, at = np.int64(where), np.int64(stacks[p, 0]) + 1, 0, False, np.int64(p)
+    begin = stop = np.int64(-1)
+    is_new = True
+    while True:
+        cell = find_key(memos, number << 31 | code)
+        if memos[cell, 0] == 0:
+            break
+        if not _set_noted(handles, meta, memos[cell, 1], memos[cell, 2]):
+            return full(meta, H_GATHERED)
+        begin, stop = memos[cell, 3], memos[cell, 4]
+        number = abs(memos[cell, 5])
+        if number == 0:
+            is_new = False
+            break
+        if memos[cell, 5] > 0:
+            at = np.int64(stacks[at, 1])
+            level += 1
+            code = np.int64(stacks[at, 0]) + 1
+        else:
+            passed = True
+            code = BRACKETS_CODE + np.int64(triples(handles, H_INDENTS)[x, 2])
+    lowest, looked = min(meta[M_LOWEST], np.int64(stacks[at, 2])), meta[M_LOOKED]
+    if passed:
+        looked |= BRACKETS
+    places, groups, exits = _fours(handles, H_PLACES), _fours(handles, H_GROUPS), _exits_of(handles)
+    first = meta[M_RESULTS]
+    place = where >> 1
+    n = stop - begin
+    n_groups = np.int64(0)
+    if begin < 0:
+        n = np.int64(1)
+        if where & 1 == 0:
+            n_groups = np.int64(places[place, 1] - places[place, 0])
+            n = n_groups + places[place, 3] - places[place, 2]
+    if first + n > results.shape[0]:
+        return full(meta, H_RESULTS)
+    meta[M_RESULTS] = first + n
+    for i in range(n):
+        if begin >= 0:
+            item = np.int64(notes[begin + i])
+        elif where & 1 == 1:
+            item = np.int64(ASK_WALK)
+        elif i < n_groups:
+            item = np.int64(places[place, 0] + i) << 2 | ASK_GROUP
+        else:
+            item = np.int64(places[place, 2] + i - n_groups) << 2 | ASK_EXIT
+        g = item >> 2
+        kept = meta[M_GATHERED]
+        meta[M_LOWEST], meta[M_LOOKED] = stacks[p, 2], 0
+        status = np.int64(LIVE)
+        if item & 3 == ASK_GROUP:
+            status = np.int64(any_taken(handles, np.int64(groups[g, 0]), p, x))
+            if status == LIVE:
+                _set_group(handles, meta, _mask_of(handles), g)
+                if not _gather(handles, meta, g):
+                    return full(meta, H_GATHERED)
+        elif item & 3 == ASK_WALK:
+            status = _walk(handles, place, p, x)
+        elif not has_room(handles, meta):
+            return full(meta, H_STACKS)
+        else:
+            column = np.int64(exits[g, 2])
+            if column >= RELATIVE:
+                column = column - RELATIVE + base if base >= 0 else np.int64(-1)
+            p2, x2 = followed(handles, p, x, np.int64(exits[g, 0]), column)
+            if p2 != 0:
+                lexer = lexer_of(handles, p2)
+                links = _pairs_of(handles, H_LINKS)
+                cell = find_key(links, g * np.int64(numbers(handles, H_LR)[L_LEXERS]) + lexer + 1)
+                if links[cell, 0] != 0:
+                    status = _ask(handles, 2 * links[cell, 1], p2, x2, np.int64(-1))
+                elif exits[g, 5] > counts[PATIENCE_ONCE]:
+                    meta[M_A] = g
+                    meta[M_B] = lexer
+                    return np.int64(HOLE_LINK)
+                else:
+                    status = _ask(handles, 2 * g + 1, p2, x2, np.int64(-1))
+        if status < 0:
+            return status
+        results[first + i, 0] = item
+        results[first + i, 1] = kept
+        results[first + i, 2] = meta[M_GATHERED]
+        results[first + i, 3] = max(0, stacks[p, 2] - meta[M_LOWEST])
+        results[first + i, 4] = meta[M_LOOKED]
+        lowest, looked = min(lowest, meta[M_LOWEST]), looked | meta[M_LOOKED]
+    meta[M_LOWEST], meta[M_LOOKED] = lowest, looked
+    meta[M_RESULTS] = first
+    if is_new:
+        return _note(handles, number, code, level, passed, at, x, first, n)
+    return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
+def fill(handles, q, p, x, column):  # type: ignore[no-untyped-def]
+    """Set the bits of the tokens that a world allows.  LIVE when done; a hole or FULL: call again."""
+    meta, rows, pool = meta_of(handles), rows_of(handles), numbers(handles, H_POOL)
+    pointer, n_roots = pointer_to(handles, H_ROOTS)
+    roots = carray(pointer, (n_roots, 2), np.int32)
     at = np.int64(rows[q, PARTS])
     if at == 0:
         meta[M_A] = q
-        return HOLE_PARTS
-    meta[M_PLACES] = 0
+        return np.int64(HOLE_PARTS)
+    meta[M_GATHERED] = meta[M_RESULTS] = 0
     longer = np.int64(pool[at])
     if longer > 0:
-        if longer >= roots.shape[0] or roots[longer, 0] == 0:
+        if longer >= n_roots or roots[longer, 0] == 0:
             meta[M_A] = longer
-            return HOLE_PLACE
-        _put(work, meta, roots[longer, 0], p, x, column, -1, -1)
+            return np.int64(HOLE_PLACE)
+        status = _ask(handles, 2 * np.int64(roots[longer, 0]), p, x, column)
+        if status != LIVE:
+            return status
     for k in range(at + 2, at + 2 + 3 * pool[at + 1], 3):
         t, boundary = np.int64(pool[k]), np.int64(pool[k + 1])
         if boundary < 0:  # nothing was read yet
             continue
         p2, x2, lexer = p, x, -1 - t
         if t >= 0:
-            if not has_room(stacks, indents, meta):
-                return FULL
-            p2, x2 = followed(lr, units, stacks, indents, meta, known, p, x, t, column)
+            if not has_room(handles, meta):
+                return full(meta, H_STACKS)
+            p2, x2 = followed(handles, p, x, t, column)
             if p2 == 0:
                 continue
-            lexer = lexer_of(lr, stacks, p2)
-        start = np.int64(starts[lexer, boundary])
+            lexer = lexer_of(handles, p2)
+        start = start_of(handles, meta, lexer, boundary)
         if start == UNKNOWN:
             meta[M_A] = lexer
             meta[M_B] = boundary
-            return HOLE_START
-        if start >= roots.shape[0] or roots[start, 1] == 0:
+            return np.int64(HOLE_START)
+        if start >= n_roots or roots[start, 1] == 0:
             meta[M_A] = start
-            return HOLE_BEGINS
-        _put(work, meta, roots[start, 1], p2, x2, np.int64(-1), -1, -1)
-    return LIVE
-
-
-@njit(cache=True, nogil=True)
-def fill(  # type: ignore[no-untyped-def]
-    lexical, lr, units, stacks, indents, vocabulary, meta, known, path, tasks, found, forest, patience, world, work,
-    out_wanted, out_mask,
-):  # fmt: skip
-    """Set the bits of the tokens that a world allows.
-
-    lexical     (rows, pool, starts), lr, units, stacks, indents, known, meta: see `kernels.grammar`
-    path        (max_depth + 2, 2) int64, tasks (n, 5) int64, found (n, 4) int64: scratch
-    work        (n, 6) int64: the places to go: place, stack, indents, column, its next exit (-1: its groups), -1; or
-                (of a place, what is left) anything, stack, indents, column, from, to in `notes`; meta[M_PLACES] of
-                them; < 0: begin with the world
-    forest      (places, groups, exits, links, ids, nodes, dense, memos, notes, roots, counts)
-    patience    (2,) int64: how many nodes may be walked at once for want of a place, and how many in all
-    world       (4,) int64: row, stack, indents, column
-    out_wanted  (n, 4) int64: exit, lexer, stack and indents: a place would have been of use, or if there is one, what
-                is allowed behind it in that state; meta[M_WANTED] of them
-    Returns LIVE when done; a hole or FULL: call again.
-    """
-    lr, units, stacks, indents = borrowed(lr), borrowed(units), borrowed(stacks), borrowed(indents)
-    meta, known, path, tasks, found = borrowed(meta), borrowed(known), borrowed(path), borrowed(tasks), borrowed(found)
-    places, groups, exits = borrowed(forest[0]), borrowed(forest[1]), borrowed(forest[2])
-    links, ids, nodes = borrowed(forest[3]), borrowed(forest[4]), borrowed(forest[5])
-    dense, memos, notes = borrowed(forest[6]), borrowed(forest[7]), borrowed(forest[8])
-    roots, counts = borrowed(forest[9]), borrowed(forest[10])
-    rows, pool, starts = borrowed(lexical[0]), borrowed(lexical[1]), borrowed(lexical[2])
-    info, end, token = borrowed(vocabulary[0]), borrowed(vocabulary[1]), borrowed(vocabulary[2])
-    work, out_wanted, out_mask = borrowed(work), borrowed(out_wanted), borrowed(out_mask)
-    nobody = (out_mask.shape[0] - 1) << 5
-    n_states, n_lexers = np.int64(lr[L_STATES]), np.int64(lr[L_LEXERS])
-    if meta[M_PLACES] < 0:
-        status = _begin(rows, pool, starts, lr, units, stacks, indents, meta, known, roots, world, work)
+            return np.int64(HOLE_BEGINS)
+        status = _ask(handles, 2 * np.int64(roots[start, 1]), p2, x2, np.int64(-1))
         if status != LIVE:
-            meta[M_PLACES] = -1
             return status
-    while meta[M_PLACES] > 0:
-        here = meta[M_PLACES] - 1
-        place, p, x, base = work[here, 0], work[here, 1], work[here, 2], work[here, 3]
-        at, last = work[here, 4], work[here, 5]
-        if not has_room(stacks, indents, meta) or here + 2 > work.shape[0] or 2 * counts[0] + 2 > memos.shape[0]:
-            return FULL
-        if last < 0:
-            if at < 0:
-                for k in range(places[place, 0], places[place, 1]):
-                    status = _fill_group(
-                        pool, lr, units, stacks, indents, meta, known, groups, ids, dense, k, p, x, out_mask
-                    )
-                    if status < 0:
-                        return status
-                at = np.int64(places[place, 2])
-                work[here, 4] = at
-            if at >= places[place, 3]:
-                meta[M_PLACES] = here
-                continue
-            g = at
-        else:
-            if at >= last:
-                meta[M_PLACES] = here
-                continue
-            g = np.int64(notes[at]) >> 1
-            if notes[at] & 1 == 0:
-                status = _fill_group(
-                    pool, lr, units, stacks, indents, meta, known, groups, ids, dense, g, p, x, out_mask
-                )
-                if status < 0:
-                    return status
-                work[here, 4] = at + 1
-                continue
-        column = np.int64(exits[g, 2])
-        if column >= RELATIVE:
-            column = column - RELATIVE + base if base >= 0 else np.int64(-1)
-        p2, x2 = followed(lr, units, stacks, indents, meta, known, p, x, np.int64(exits[g, 0]), column)
-        if p2 == 0:
-            work[here, 4] = at + 1
-            continue
-        state = np.int64(stacks[p2, 0])
-        memo = find_key(memos, g * n_states + state + 1)
-        if memos[memo, 0] != 0 and memos[memo, 1] != LOOKS_DEEPER:
-            if memos[memo, 1] == IS_DENSE:
-                _or_row(dense, memos[memo, 2], out_mask)
-            else:
-                for k in range(memos[memo, 1], memos[memo, 2]):
-                    _set(out_mask, np.int64(notes[k]))
-            work[here, 4] = at + 1
-            if memos[memo, 4] > memos[memo, 3]:
-                _put(work, meta, 0, p2, x2, np.int64(-1), memos[memo, 3], memos[memo, 4])
-            continue
-        lexer = lexer_of(lr, stacks, p2)
-        cell = find_key(links, g * n_lexers + lexer + 1)
-        if links[cell, 0] == 0:
-            if exits[g, 5] > patience[0]:
-                meta[M_A] = g
-                meta[M_B] = lexer
-                return HOLE_LINK
-            lowest, looked = meta[M_LOWEST], meta[M_LOOKED]
-            meta[M_LOWEST], meta[M_LOOKED], meta[M_FOUND] = stacks[p2, 2], 0, counts[1]
-            status = _walk_below(
-                rows, pool, starts, lr, units, stacks, indents, info, end, token, nobody, meta, known, path, tasks,
-                found, nodes, exits[g, 3], exits[g, 4], np.int64(exits[g, 1]), p2, x2, notes,
-            )  # fmt: skip
-            is_shallow = meta[M_LOWEST] == stacks[p2, 2] and meta[M_LOOKED] == 0
-            meta[M_LOWEST] = min(meta[M_LOWEST], lowest)
-            meta[M_LOOKED] |= looked
-            if status != LIVE:
-                return status
-            for k in range(counts[1], meta[M_FOUND]):
-                _set(out_mask, np.int64(notes[k]))
-            if is_shallow:
-                memos[memo, 0] = g * n_states + state + 1
-                memos[memo, 1] = counts[1]
-                memos[memo, 2] = meta[M_FOUND]
-                counts[1] = meta[M_FOUND]
-                counts[0] += 1
-            else:
-                exits[g, 6] += exits[g, 5]
-                if exits[g, 6] >= patience[1] and meta[M_WANTED] < out_wanted.shape[0]:
-                    exits[g, 6] = 0
-                    _want(out_wanted, meta, g, lexer, np.int64(0), np.int64(0))
-        else:
-            if meta[M_WANTED] < out_wanted.shape[0]:
-                _want(out_wanted, meta, g, lexer, p2, x2)
-            _put(work, meta, links[cell, 1], p2, x2, np.int64(-1), -1, -1)
-        work[here, 4] = at + 1
-    return LIVE
-
-
-@njit(cache=True, nogil=True)
-def _want(out_wanted, meta, g, lexer, p, x):  # type: ignore[no-untyped-def]
-    k = meta[M_WANTED]
-    out_wanted[k, 0] = g
-    out_wanted[k, 1] = lexer
-    out_wanted[k, 2] = p
-    out_wanted[k, 3] = x
-    meta[M_WANTED] = k + 1
-
-
-@njit(cache=True, nogil=True)
-def note(pool, lr, units, stacks, indents, meta, known, forest, place, p, x, out_left, out_mask):  # type: ignore[no-untyped-def]
-    """What of a place is allowed or refused by the state on top of the stack alone, and what is left.
-
-    out_left  int32: as in `notes`; meta[M_FOUND] of them
-    Returns LIVE, FULL or IS_ENTANGLED.
-    """
-    places, groups, exits, _, ids, _, dense, memos, notes, _, _ = forest
-    n_states, depth = np.int64(lr[L_STATES]), np.int64(stacks[p, 2])
-    lowest, looked = meta[M_LOWEST], meta[M_LOOKED]
-    meta[M_FOUND] = 0
-    status = np.int64(LIVE)
-    for k in range(places[place, 0], places[place, 1]):
-        meta[M_LOWEST], meta[M_LOOKED] = depth, 0
-        status = any_taken(pool, lr, units, stacks, indents, meta, known, np.int64(groups[k, 0]), p, x)
-        if status < 0 or meta[M_FOUND] >= out_left.shape[0]:
-            break
-        if meta[M_LOWEST] < depth or meta[M_LOOKED] != 0:
-            out_left[meta[M_FOUND]] = 2 * k
-            meta[M_FOUND] += 1
-        elif status == LIVE:
-            _fill_group(pool, lr, units, stacks, indents, meta, known, groups, ids, dense, k, p, x, out_mask)
-    if status >= 0:
-        status = np.int64(LIVE)
-        for g in range(places[place, 2], places[place, 3]):
-            if not has_room(stacks, indents, meta) or meta[M_FOUND] >= out_left.shape[0]:
-                status = np.int64(FULL)
-                break
-            meta[M_LOWEST], meta[M_LOOKED] = depth, 0
-            column = np.int64(exits[g, 2])
-            p2, _ = followed(lr, units, stacks, indents, meta, known, p, x, np.int64(exits[g, 0]), column)
-            is_left = column >= RELATIVE or meta[M_LOWEST] < depth or meta[M_LOOKED] != 0
-            if not is_left and p2 != 0:
-                memo = find_key(memos, g * n_states + stacks[p2, 0] + 1)
-                is_left = memos[memo, 0] == 0 or memos[memo, 1] == LOOKS_DEEPER or memos[memo, 4] > memos[memo, 3]
-                if not is_left and memos[memo, 1] == IS_DENSE:
-                    _or_row(dense, memos[memo, 2], out_mask)
-                elif not is_left:
-                    for k in range(memos[memo, 1], memos[memo, 2]):
-                        _set(out_mask, np.int64(notes[k]))
-            if is_left:
-                out_left[meta[M_FOUND]] = 2 * g + 1
-                meta[M_FOUND] += 1
-    meta[M_LOWEST], meta[M_LOOKED] = lowest, looked
-    return status
+    return np.int64(LIVE)

@@ -13,6 +13,8 @@ from lark.indenter import Indenter
 import outlines_core as oc
 from outlines_core.grammar import forest
 from outlines_core.grammar_core import GrammarCore
+from outlines_core.kernels.grammar_masks import PATIENCE as PATIENCE_IN_ALL
+from outlines_core.kernels.grammar_masks import PATIENCE_ONCE
 from outlines_core.types import DEAD
 
 
@@ -76,7 +78,7 @@ def test_masks_are_what_steps_allow(case: int, how: str, monkeypatch: pytest.Mon
     automaton: Any = oc.compile_grammar(f"{grammar}\n// {how}", tokens, **options)
     core = automaton._core
     assert isinstance(core, GrammarCore)
-    core.forest.patience[:] = PATIENCE[how]
+    core.forest.counts[[PATIENCE_ONCE, PATIENCE_IN_ALL]] = PATIENCE[how]
     for walk in range(25):
         state = automaton.initial_state
         for _ in range(14):
@@ -99,7 +101,6 @@ def test_masks_survive_eviction(monkeypatch: pytest.MonkeyPatch) -> None:
     for k in range(200):
         if k % 3 == 0:
             evicting._clear()
-            automaton._core._tops.clear()
             automaton._core.masks.clear()
         allowed = automaton.allowed_tokens(state)
         assert np.array_equal(allowed, other.allowed_tokens(same))
