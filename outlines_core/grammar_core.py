@@ -244,6 +244,7 @@ class GrammarCore(RegexCore):
         handles, meta = recogniser.handles, recogniser.meta
         meta[kernel.M_WANTED] = 0
         mark = recogniser.begin()
+        meta[kernel.M_KEPT] = mark[1]
         try:
             while True:
                 status = masks.fill(handles.address, *world)

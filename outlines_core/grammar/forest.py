@@ -34,8 +34,9 @@ _ARRAYS: Final = {
     "ids": (kernel.H_IDS, (1 << 16,), np.int32),
     "nodes": (kernel.H_NODES, (1 << 14,), np.int32),
     "dense": (kernel.H_DENSE, (64,), np.uint32),
-    "memos": (kernel.H_MEMOS, (1 << 12, 6), np.int64),
+    "memos": (kernel.H_MEMOS, (1 << 12, 4), np.int64),
     "notes": (kernel.H_NOTES, (1 << 14,), np.int32),
+    "whole": (kernel.H_WHOLE, (16,), np.uint32),
     "roots": (kernel.H_ROOTS, (256, 2), np.int32),
     "gathered": (kernel.H_GATHERED, (1 << 12,), np.int32),
     "results": (kernel.H_RESULTS, (1 << 10, 5), np.int64),
@@ -43,7 +44,7 @@ _ARRAYS: Final = {
     "wanted": (kernel.H_WANTED, (32, 2), np.int64),
 }
 _PATIENCE: Final = 2000, 5000
-_NOTED: Final = ("memos", "notes")
+_NOTED: Final = ("memos", "notes", "whole")
 _MOST_SCRATCH: Final = 1 << 26  # bytes
 _NO_IDS: Final = np.zeros(0, dtype=np.int32)
 
@@ -75,7 +76,7 @@ class Forest:
         self._pairs = np.zeros((4096, 2), dtype=np.int32)
         self._exits = np.zeros((4096, 4), dtype=np.int32)
         self._children = np.zeros((1024, 2), dtype=np.int32)
-        self.counts = np.zeros(5, dtype=np.int64)
+        self.counts = np.zeros(6, dtype=np.int64)
         self.counts[[masks.PATIENCE_ONCE, masks.PATIENCE]] = _PATIENCE
         for k, array in (
             (kernel.H_INFO, info), (kernel.H_END, end), (kernel.H_TOKEN, token), (kernel.H_COUNTS, self.counts),
@@ -87,9 +88,13 @@ class Forest:
     def _clear(self) -> None:
         self._of: dict[tuple[int, int], int] = {}
         self._top = dict.fromkeys(_ARRAYS, 0) | {"places": 1}
-        for name, (_, shape, dtype) in _ARRAYS.items():
-            self._replace(name, np.zeros((*shape, self._n_words) if name == "dense" else shape, dtype=dtype))
-        self.counts[[0, 1, 4]] = 0, 1, 0
+        for name in _ARRAYS:
+            self._replace(name, self._empty(name))
+        self.counts[[0, 1, 4, 5]] = 0, 1, 0, 0
+
+    def _empty(self, name: str) -> NDArray[Any]:
+        _, shape, dtype = _ARRAYS[name]
+        return np.zeros((*shape, self._n_words) if dtype == np.uint32 else shape, dtype=dtype)
 
     def array(self, name: str) -> NDArray[Any]:
         """One of the arrays that `kernels.grammar_masks` describes; it is replaced when it grows."""
@@ -110,8 +115,8 @@ class Forest:
         self._has_grown = False
         if sum(int(self.array(name).nbytes) for name in _NOTED) > self.limits.max_mask_bytes:
             for name in _NOTED:
-                self._replace(name, np.zeros(_ARRAYS[name][1], dtype=_ARRAYS[name][2]))
-            self.counts[[0, 1, 4]] = 0, 1, 0
+                self._replace(name, self._empty(name))
+            self.counts[[0, 1, 4, 5]] = 0, 1, 0, 0
         if self.nbytes > 2 * self.limits.max_mask_bytes:
             self._clear()
 
@@ -153,7 +158,7 @@ class Forest:
         if name == "memos":
             self._replace(name, self._larger(array))
             return
-        if 2 * array.nbytes > _MOST_SCRATCH:
+        if name not in _NOTED and 2 * array.nbytes > _MOST_SCRATCH:
             raise LimitExceededError(
                 f"what tokens lead to here would take {2 * array.nbytes:,} bytes to look at", given=2 * array.nbytes,
                 limit=_MOST_SCRATCH,

@@ -8,9 +8,9 @@ Places are made where it is worth it; elsewhere the nodes are walked, byte by by
 
 What is allowed at a place depends on the upper part of the stack, as far as the parser looks: mostly on the state on
 top of it, for some groups and exits on more. So it is noted by the states from the top downwards: in each note what is
-decided by the states so far, and what is left, for which the parser looks deeper. Where newlines are looked at, what is
-left may depend on the number of open brackets, which then is a level of its own; what depends on the columns of the
-indentation is asked each time. A new stack mostly is a new way to combine parts that are noted.
+decided by the states so far, and what is left, for which the parser looks deeper. What is left may depend on the number
+of open brackets or on the columns of the indentation: these are levels of their own. A new stack mostly is a new way to
+combine parts that are noted.
 
     places   (n, 4) int32: groups from, to; exits from, to
     groups   (n, 4) int32: endings (see `kernels.grammar`) · row of `dense` or -1 · ids from, to
@@ -19,15 +19,20 @@ indentation is asked each time. A new stack mostly is a new way to combine parts
     links    (a power of two, 2) int64: a hash table of the places behind exits; exit * lexers + lexer + 1, the place
     ids, nodes  int32
     dense    (n, words) uint32
-    memos    (a power of two, 6) int64: a hash table of notes; number << 31 | state + 1, or BRACKETS_CODE + brackets ·
-             what is allowed from, to in `notes` · what is left from, to in `notes` · number of the notes of the next
-             level (0: it is the last; minus it: brackets come next).
-             Numbers of the first level are 2 * place, or of an exit that is walked 2 * exit + 1
-    notes    int32: what is allowed is a group, or minus one minus the place of ids here, how many and then they;
+    memos    (a power of two, 4) int64: a hash table of notes; number << 31 | a code: of states a hash, BRACKETS_CODE +
+             brackets, or INDENTS_CODE and indents << 9 | column + 1 · where it begins in `notes` and where what is left
+             begins (32 bits each): first the states, then what is allowed · how many states the next level has, where
+             what is left ends · what the next level is, 0 if nothing is left: 4 * number + BY_STATE, BY_BRACKETS or
+             BY_INDENTS.
+             Numbers of the first level are 2 * place, or of an exit that is walked 2 * exit + 1; from FIRST_NUMBER on
+             they belong to further levels; with WHOLE_NUMBER hashes lead to rows of `whole`
+    notes    int32: what is allowed is a group, or from WHOLE on a row of `whole`, or minus one minus the place of ids
+             here, how many and then they;
              what is left is 4 * group + ASK_GROUP, 4 * exit + ASK_EXIT, or ASK_WALK
+    whole    (n, words) uint32: what is allowed, where that is much; none twice
     roots    (rows, 2) int32: by row before a token a place, 0 if there is none yet: within a lexeme, before one
-    counts   (5,) int64: how many memos and notes there are; how many nodes may be walked at once for want of a place,
-             and in all; how many numbers of notes there are beyond those of the first level
+    counts   (6,) int64: how many memos and notes there are; how many nodes may be walked at once for want of a place,
+             and in all; how many numbers there are beyond those of the first level; how many rows of `whole`
     gathered int32: scratch; as what is allowed in `notes`
     results  (n, 5) int64: scratch; of what is asked: what it is, what of it is allowed from, to in `gathered`, how many
              levels of the stack were looked at beside the first, what else was looked at
@@ -72,6 +77,7 @@ from outlines_core.kernels.grammar import (
     H_TASKS,
     H_TOKEN,
     H_WANTED,
+    H_WHOLE,
     HOLE_PARTS,
     HOLE_ROW,
     HOLE_START,
@@ -86,9 +92,11 @@ from outlines_core.kernels.grammar import (
     M_GATHERED,
     M_ITEM,
     M_ITEMS,
+    M_KEPT,
     M_LOOKED,
     M_LOWEST,
     M_NODE,
+    M_NOTING,
     M_PAIRS,
     M_RESULTS,
     M_WANTED,
@@ -115,9 +123,13 @@ from outlines_core.kernels.grammar import (
 
 HOLE_PLACE, HOLE_BEGINS, HOLE_LINK = -10, -11, -12
 ASK_GROUP, ASK_EXIT, ASK_WALK = 0, 1, 2
-BRACKETS_CODE: Final = 1 << 20
+BY_STATE, BY_BRACKETS, BY_INDENTS = 1, 2, 3
+BRACKETS_CODE, INDENTS_CODE = 1 << 20, 1 << 30
 RELATIVE: Final = 1 << 20
 FIRST_NUMBER: Final = 1 << 31
+WHOLE_NUMBER: Final = FIRST_NUMBER - 1
+WHOLE: Final = 1 << 30
+MANY: Final = 1024  # ids: more of them make a row of `whole`
 PATIENCE_ONCE, PATIENCE = 2, 3
 
 
@@ -264,7 +276,7 @@ def _exits_of(handles):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _memos_of(handles):  # type: ignore[no-untyped-def]
     pointer, n = pointer_to(handles, H_MEMOS)
-    return carray(pointer, (n, 6), np.int64)
+    return carray(pointer, (n, 4), np.int64)
 
 
 @njit(cache=True, nogil=True)
@@ -372,17 +384,69 @@ def _walk_below(handles, exit_, p, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _set_group(handles, meta, mask, g):  # type: ignore[no-untyped-def]
-    """The tokens of a group."""
-    groups = _fours(handles, H_GROUPS)
-    if groups[g, 1] >= 0:
-        dense = _words_of(handles, meta, H_DENSE)
-        for k in range(meta[M_WORDS]):
-            mask[k] |= dense[groups[g, 1], k]
+def _set_row(rows, row, words):  # type: ignore[no-untyped-def]
+    for k in range(rows.shape[1]):
+        words[k] |= rows[row, k]
+
+
+@njit(cache=True, nogil=True)
+def _set_allowed(handles, meta, one, words):  # type: ignore[no-untyped-def]
+    """The tokens of something that is allowed, as in `notes`."""
+    if one >= WHOLE:
+        _set_row(_words_of(handles, meta, H_WHOLE), one - WHOLE, words)
+    elif one >= 0:
+        groups = _fours(handles, H_GROUPS)
+        if groups[one, 1] >= 0:
+            _set_row(_words_of(handles, meta, H_DENSE), groups[one, 1], words)
+        else:
+            ids = numbers(handles, H_IDS)
+            for k in range(groups[one, 2], groups[one, 3]):
+                _set(words, np.int64(ids[k]))
     else:
-        ids = numbers(handles, H_IDS)
-        for k in range(groups[g, 2], groups[g, 3]):
-            _set(mask, np.int64(ids[k]))
+        notes = numbers(handles, H_NOTES)
+        for k in range(-one, -one + notes[-1 - one]):
+            _set(words, np.int64(notes[k]))
+
+
+@njit(cache=True, nogil=True)
+def _n_allowed(handles, one):  # type: ignore[no-untyped-def]
+    """How many tokens these are, or MANY."""
+    if one >= WHOLE:
+        return np.int64(MANY)
+    if one >= 0:
+        groups = _fours(handles, H_GROUPS)
+        return np.int64(MANY) if groups[one, 1] >= 0 else np.int64(groups[one, 3] - groups[one, 2])
+    return np.int64(numbers(handles, H_NOTES)[-1 - one])
+
+
+@njit(cache=True, nogil=True)
+def _whole(handles, meta, begin, stop):  # type: ignore[no-untyped-def]
+    """The row of `whole` for all that is allowed from, to in `notes`, WHOLE added; or FULL."""
+    counts, memos, notes = _counts_of(handles), _memos_of(handles), numbers(handles, H_NOTES)
+    whole = _words_of(handles, meta, H_WHOLE)
+    row = counts[5]
+    if row >= whole.shape[0]:
+        return full(meta, H_WHOLE)
+    whole[row] = 0
+    for k in range(begin, stop):
+        _set_allowed(handles, meta, np.int64(notes[k]), whole[row])
+    found = np.uint64(0)
+    for k in range(whole.shape[1]):
+        found = (found ^ np.uint64(whole[row, k])) * np.uint64(0x9E3779B97F4A7C15)
+        found ^= found >> np.uint64(29)
+    code = np.int64(found >> np.uint64(33))
+    while True:
+        cell = find_key(memos, np.int64(WHOLE_NUMBER) << 31 | code)
+        if memos[cell, 0] == 0:
+            memos[cell, 0] = np.int64(WHOLE_NUMBER) << 31 | code
+            memos[cell, 1] = row
+            counts[0] += 1
+            counts[5] = row + 1
+            return np.int64(WHOLE + row)
+        known = memos[cell, 1]
+        if (whole[known] == whole[row]).all():
+            return np.int64(WHOLE + known)
+        code = (code + 1) & 0x7FFFFFFF
 
 
 @njit(cache=True, nogil=True)
@@ -393,14 +457,9 @@ def _set_noted(handles, meta, begin, stop):  # type: ignore[no-untyped-def]
     if top + stop - begin > gathered.shape[0]:
         return False
     for k in range(begin, stop):
-        one = np.int64(notes[k])
-        gathered[top] = one
+        gathered[top] = notes[k]
         top += 1
-        if one >= 0:
-            _set_group(handles, meta, mask, one)
-        else:
-            for j in range(-one, -one + notes[-1 - one]):
-                _set(mask, np.int64(notes[j]))
+        _set_allowed(handles, meta, np.int64(notes[k]), mask)
     meta[M_GATHERED] = top
     return True
 
@@ -417,7 +476,7 @@ def _gather(handles, meta, one):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _walk(handles, exit_, p, x):  # type: ignore[no-untyped-def]
-    """Walk the nodes of an exit; their tokens are noted unless they depend on columns.  LIVE or a hole."""
+    """Walk the nodes of an exit and note their tokens, if anybody will want to know of them.  LIVE or a hole."""
     meta, counts, notes = meta_of(handles), _counts_of(handles), numbers(handles, H_NOTES)
     meta[M_FOUND] = counts[1] + 1
     status = _walk_below(handles, exit_, p, x)
@@ -432,7 +491,7 @@ def _walk(handles, exit_, p, x):  # type: ignore[no-untyped-def]
         wanted[meta[M_WANTED], 1] = lexer_of(handles, p)
         meta[M_WANTED] += 1
     n = meta[M_FOUND] - counts[1] - 1
-    if meta[M_LOOKED] & INDENTS == 0 and n > 0:
+    if n > 0 and (meta[M_NOTING] != 0 or meta[M_LOOKED] & INDENTS == 0):
         if not _gather(handles, meta, -1 - counts[1]):
             return full(meta, H_GATHERED)
         notes[counts[1]] = n
@@ -441,67 +500,127 @@ def _walk(handles, exit_, p, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _note(handles, number, code, level, passed, at, x, first, n):  # type: ignore[no-untyped-def]
+def _code_of(meta, x, base):  # type: ignore[no-untyped-def]
+    """The code of indents and a column; 0: these indents will not stay."""
+    if x >= meta[M_KEPT] or x >= 1 << 21 or base > 500:
+        return np.int64(0)
+    return np.int64(INDENTS_CODE) | np.int64(x) << 9 | np.int64(base + 1)
+
+
+@njit(cache=True, nogil=True)
+def _find_states(memos, notes, stacks, number, at, n):  # type: ignore[no-untyped-def]
+    """Where in `memos` the level of a number and of `n` states from `at` downwards is, or should be; its code."""
+    found, p = np.uint64(0), at
+    for _ in range(n):
+        found = (found ^ np.uint64(stacks[p, 0] + 1)) * np.uint64(0x9E3779B97F4A7C15)
+        found ^= found >> np.uint64(29)
+        p = np.int64(stacks[p, 1])
+    code = np.int64(found >> np.uint64(34))
+    while True:
+        cell = find_key(memos, number << 31 | code)
+        if memos[cell, 0] == 0:
+            return cell, code
+        k = memos[cell, 1] >> 32
+        p, is_same = at, True
+        for j in range(k, k + n):
+            if notes[j] != stacks[p, 0]:
+                is_same = False
+                break
+            p = np.int64(stacks[p, 1])
+        if is_same:
+            return cell, code
+        code = (code + 1) & 0x3FFFFFFF
+
+
+@njit(cache=True, nogil=True)
+def _below(stacks, p, n):  # type: ignore[no-untyped-def]
+    for _ in range(n):
+        p = np.int64(stacks[p, 1])
+    return p
+
+
+@njit(cache=True, nogil=True)
+def _note(handles, number, code, n_states, at, level, passed, x, base, first, n):  # type: ignore[no-untyped-def]
     """Note what has been found out of a place and of all that was asked there, from the first level on that is new.
 
-    number, code, level, passed, at  of that level, as `ask` has them
-    first, n                         in `results`
+    number, code, n_states, at, level, passed  of that level, as `_ask` has them
+    first, n                                   in `results`
     Returns LIVE or FULL.
     """
     meta, counts, stacks = meta_of(handles), _counts_of(handles), triples(handles, H_STACKS)
     memos, notes = _memos_of(handles), numbers(handles, H_NOTES)
     gathered, results = numbers(handles, H_GATHERED), _results_of(handles)
-    brackets = BRACKETS_CODE + np.int64(triples(handles, H_INDENTS)[x, 2])
     left = n
     while True:
-        room = left + counts[1]
+        room = left + counts[1] + 1 + n_states
         for k in range(first, first + left):
             room += results[k, 2] - results[k, 1]
         if room > notes.shape[0]:
             return full(meta, H_NOTES)
-        if 2 * counts[0] + 2 > memos.shape[0]:
+        if 2 * counts[0] + 4 > memos.shape[0]:
             return full(meta, H_MEMOS)
-        begin = top = counts[1]
-        kept = 0
-        deeper = 0
+        start = top = counts[1]
+        p = at
+        for _ in range(n_states):
+            notes[top] = stacks[p, 0]
+            top += 1
+            p = np.int64(stacks[p, 1])
+        begin = top
+        kept = by_brackets = n_ids = 0
+        nearest = np.int64(1) << 40
         for k in range(first, first + left):
-            looked = results[k, 4]
-            if looked & INDENTS == 0 and results[k, 3] <= level and (passed or looked & BRACKETS == 0):
+            unknown = results[k, 4] & ~passed
+            if unknown == 0 and results[k, 3] <= level:
                 for j in range(results[k, 1], results[k, 2]):
                     notes[top] = gathered[j]
+                    n_ids += _n_allowed(handles, np.int64(gathered[j]))
                     top += 1
             else:
-                if looked & INDENTS == 0 and (passed or looked & BRACKETS == 0):
-                    deeper += 1
+                if unknown == 0:
+                    nearest = min(nearest, results[k, 3])
+                by_brackets += unknown == BRACKETS
                 for j in range(5):
                     results[first + kept, j] = results[k, j]
                 kept += 1
+        if n_ids > MANY and top > begin + 1:
+            row = _whole(handles, meta, begin, top)
+            if row < 0:
+                return row
+            notes[begin] = row
+            top = begin + 1
         stop = top
         left = kept
-        waiting = 0
         for k in range(first, first + left):
             notes[top] = results[k, 0]
             top += 1
-            waiting += results[k, 4] & INDENTS == 0
         counts[1] = top
         cell = find_key(memos, number << 31 | code)
         counts[0] += memos[cell, 0] == 0
         memos[cell, 0] = number << 31 | code
-        memos[cell, 1], memos[cell, 2], memos[cell, 3], memos[cell, 4] = begin, stop, stop, top
-        memos[cell, 5] = 0
-        if waiting == 0:
+        memos[cell, 1], memos[cell, 2], memos[cell, 3] = start << 32 | stop, top, 0
+        if left == 0:
             return np.int64(LIVE)
         number = FIRST_NUMBER + counts[4]
         counts[4] += 1
-        if deeper > 0:
-            memos[cell, 5] = number
-            at = np.int64(stacks[at, 1])
-            level += 1
-            code = np.int64(stacks[at, 0]) + 1
+        if nearest < np.int64(1) << 40:
+            at = _below(stacks, at, max(1, n_states))
+            n_states = nearest - level
+            memos[cell, 2] |= n_states << 32
+            memos[cell, 3] = number << 2 | BY_STATE
+            _, code = _find_states(memos, notes, stacks, number, at, n_states)
+            level = nearest
         else:
-            memos[cell, 5] = -number
-            passed = True
-            code = brackets
+            at, n_states = _below(stacks, at, max(0, n_states - 1)), np.int64(0)
+            if by_brackets > 0:
+                memos[cell, 3] = number << 2 | BY_BRACKETS
+                passed = np.int64(BRACKETS)
+                code = np.int64(BRACKETS_CODE) + np.int64(triples(handles, H_INDENTS)[x, 2])
+            else:
+                memos[cell, 3] = number << 2 | BY_INDENTS
+                passed = np.int64(BRACKETS | INDENTS)
+                code = _code_of(meta, x, base)
+                if code == 0:
+                    return np.int64(LIVE)
 
 
 @njit(cache=True, nogil=True)
@@ -514,30 +633,37 @@ def _ask(handles, where, p, x, base):  # type: ignore[no-untyped-def]
     """
     meta, counts, stacks = meta_of(handles), _counts_of(handles), triples(handles, H_STACKS)
     memos, notes, results = _memos_of(handles), numbers(handles, H_NOTES), _results_of(handles)
-    number, code, level, passed, at = np.int64(where), np.int64(stacks[p, 0]) + 1, 0, False, np.int64(p)
+    number, at, n_states, level, passed = np.int64(where), np.int64(p), np.int64(1), np.int64(0), np.int64(0)
+    cell, code = _find_states(memos, notes, stacks, number, at, n_states)
     begin = stop = np.int64(-1)
     is_new = True
-    while True:
-        cell = find_key(memos, number << 31 | code)
-        if memos[cell, 0] == 0:
-            break
-        if not _set_noted(handles, meta, memos[cell, 1], memos[cell, 2]):
+    while memos[cell, 0] != 0:
+        begin, stop = memos[cell, 1] & 0xFFFFFFFF, memos[cell, 2] & 0xFFFFFFFF
+        if not _set_noted(handles, meta, (memos[cell, 1] >> 32) + n_states, begin):
             return full(meta, H_GATHERED)
-        begin, stop = memos[cell, 3], memos[cell, 4]
-        number = abs(memos[cell, 5])
-        if number == 0:
+        following = memos[cell, 3]
+        number = following >> 2
+        if following & 3 == BY_STATE:
+            at = _below(stacks, at, max(1, n_states))
+            n_states = memos[cell, 2] >> 32
+            level += n_states
+            cell, code = _find_states(memos, notes, stacks, number, at, n_states)
+            continue
+        code = np.int64(0)
+        if following & 3 == BY_BRACKETS:
+            passed = np.int64(BRACKETS)
+            code = np.int64(BRACKETS_CODE) + np.int64(triples(handles, H_INDENTS)[x, 2])
+        elif following != 0:
+            code = _code_of(meta, x, base)
+        if code == 0:
             is_new = False
             break
-        if memos[cell, 5] > 0:
-            at = np.int64(stacks[at, 1])
-            level += 1
-            code = np.int64(stacks[at, 0]) + 1
-        else:
-            passed = True
-            code = BRACKETS_CODE + np.int64(triples(handles, H_INDENTS)[x, 2])
-    lowest, looked = min(meta[M_LOWEST], np.int64(stacks[at, 2])), meta[M_LOOKED]
-    if passed:
-        looked |= BRACKETS
+        if following & 3 == BY_INDENTS:
+            passed = np.int64(BRACKETS | INDENTS)
+        at, n_states = _below(stacks, at, max(0, n_states - 1)), np.int64(0)
+        cell = find_key(memos, number << 31 | code)
+    lowest = min(meta[M_LOWEST], np.int64(stacks[_below(stacks, at, max(0, n_states - 1)), 2]))
+    looked = meta[M_LOOKED] | passed
     places, groups, exits = _fours(handles, H_PLACES), _fours(handles, H_GROUPS), _exits_of(handles)
     first = meta[M_RESULTS]
     place = where >> 1
@@ -567,7 +693,7 @@ def _ask(handles, where, p, x, base):  # type: ignore[no-untyped-def]
         if item & 3 == ASK_GROUP:
             status = np.int64(any_taken(handles, np.int64(groups[g, 0]), p, x))
             if status == LIVE:
-                _set_group(handles, meta, _mask_of(handles), g)
+                _set_allowed(handles, meta, g, _mask_of(handles))
                 if not _gather(handles, meta, g):
                     return full(meta, H_GATHERED)
         elif item & 3 == ASK_WALK:
@@ -602,7 +728,7 @@ def _ask(handles, where, p, x, base):  # type: ignore[no-untyped-def]
     meta[M_LOWEST], meta[M_LOOKED] = lowest, looked
     meta[M_RESULTS] = first
     if is_new:
-        return _note(handles, number, code, level, passed, at, x, first, n)
+        return _note(handles, number, code, n_states, at, level, passed, x, base, first, n)
     return np.int64(LIVE)
 
 
@@ -617,6 +743,7 @@ def fill(handles, q, p, x, column):  # type: ignore[no-untyped-def]
         meta[M_A] = q
         return np.int64(HOLE_PARTS)
     meta[M_GATHERED] = meta[M_RESULTS] = 0
+    meta[M_NOTING] = _code_of(meta, x, column)
     longer = np.int64(pool[at])
     if longer > 0:
         if longer >= n_roots or roots[longer, 0] == 0:
@@ -645,6 +772,7 @@ def fill(handles, q, p, x, column):  # type: ignore[no-untyped-def]
         if start >= n_roots or roots[start, 1] == 0:
             meta[M_A] = start
             return np.int64(HOLE_BEGINS)
+        meta[M_NOTING] = _code_of(meta, x2, np.int64(-1))
         status = _ask(handles, 2 * np.int64(roots[start, 1]), p2, x2, np.int64(-1))
         if status != LIVE:
             return status
