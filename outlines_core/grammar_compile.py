@@ -17,11 +17,12 @@ from outlines_core.grammar.dialect import Extended, pointer_offset, read_extende
 from outlines_core.grammar.earley import EarleyRecogniser
 from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.lexed import LexedRecogniser
-from outlines_core.grammar.loading import Grammar, Terminal, load_grammars
+from outlines_core.grammar.loading import Grammar, Terminal
 from outlines_core.grammar.ordered import OrderedDfa
 from outlines_core.grammar.postlex import ForLark, PostLex, PostLexing
 from outlines_core.grammar.separation import Separation
 from outlines_core.grammar.stacks import Stacks
+from outlines_core.grammar.stored import load_stored, stored_proof
 from outlines_core.grammar.viability import all_stacks_live
 from outlines_core.grammar.worlds import LexedMachine
 from outlines_core.grammar_composed import core_over
@@ -90,7 +91,7 @@ def compile_grammar(
 
     def make() -> RegexCore:
         extended = read_extended(grammar) if dialect == "extended" else None
-        loaded = load_grammars(
+        loaded = load_stored(
             grammar,
             start=starts,
             parser=parser,
@@ -272,7 +273,7 @@ class _Compiler:
         if grammar.tables is not None and not isinstance(postlex, PostLexing):
             machine = LexedMachine(grammar, ordered, Stacks(grammar.tables, grammar.rules), postlex)
             separation = Separation(machine)
-            if separation.lets_through and all_stacks_live(machine.grammar, separation.unreadable()):
+            if separation.lets_through and stored_proof(machine.grammar, separation.unreadable(), all_stacks_live):
                 stacked = StackedRecogniser(machine, separation, limits)
                 return ConfigurationDfa(stacked, machine.byte_class(), used, limits)
         if grammar.lexers:

@@ -16,6 +16,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
@@ -85,7 +87,7 @@ class OrderedDfa:
             self._owner.append((len(builder.kind), k))
         nfa = builder.finish(0)
         self._kind, self._a, self._b = nfa.kind.tolist(), nfa.a.tolist(), nfa.b.tolist()
-        self._targets, self._dag = nfa.targets.tolist(), nfa.dag.tolist()
+        self._targets, self._dag, self._dag_rows = nfa.targets.tolist(), nfa.dag.tolist(), nfa.dag
         self._everything, self._looks = nfa.everything, nfa.looks
         splits = [k for k, kind in enumerate(self._kind) if kind == SPLIT]
         self._may_loop_idly = any(exit_of_loop(self._targets, self._a[k], self._b[k]) for k in splits)
@@ -277,11 +279,12 @@ class OrderedDfa:
         key = frozenset(places)
         known = self._alike.get(key)
         if known is None:
-            found: dict[tuple[int, ...], list[int]] = {}
-            rows = [self._dag[place] for place in sorted(places)]
-            for klass in range(self.n_classes):
-                found.setdefault(tuple(row[klass] for row in rows), []).append(klass)
-            nothing = found.pop((0,) * len(places), [])
+            columns = np.ascontiguousarray(self._dag_rows[sorted(places)].T)
+            found: dict[bytes, list[int]] = {}
+            size = columns.itemsize * columns.shape[1]
+            for klass, column in enumerate(columns.view(f"V{size}").ravel().tolist() if size else ()):
+                found.setdefault(column, []).append(klass)
+            nothing = found.pop(bytes(size), []) if size else list(range(self.n_classes))
             known = self._alike[key] = [*found.values(), nothing]
         return known
 

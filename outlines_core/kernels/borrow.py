@@ -46,8 +46,7 @@ class Handles:
         return array
 
 
-@intrinsic
-def as_pointer(_context: Any, address: Any) -> Any:
+def _as_pointer(_context: Any, address: Any) -> Any:
     """A number as a pointer."""
 
     def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -56,8 +55,11 @@ def as_pointer(_context: Any, address: Any) -> Any:
     return types.voidptr(address), generate
 
 
+as_pointer: Any = intrinsic(_as_pointer)
+
+
 @njit(cache=True, nogil=True)
 def pointer_to(handles, k):  # type: ignore[no-untyped-def]
     """The address and the length of an array of a table; for `numba.carray`."""
-    entry = carray(as_pointer(handles + 16 * k), (2,), np.int64)  # type: ignore[call-arg]
+    entry = carray(as_pointer(handles + 16 * k), (2,), np.int64)
     return as_pointer(entry[0]), entry[1]

@@ -38,7 +38,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import carray, njit
+from numba import carray, njit  # type: ignore[attr-defined]
 
 from outlines_core.kernels.borrow import as_pointer, pointer_to
 

@@ -45,7 +45,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import carray, njit
+from numba import carray, njit  # type: ignore[attr-defined]
 
 from outlines_core.kernels.borrow import pointer_to
 from outlines_core.kernels.grammar import (
