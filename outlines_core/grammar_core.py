@@ -7,6 +7,7 @@ are noted by that, so that the same place in other surroundings needs no new one
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from outlines_core.grammar.lexical import EntangledError, Lexical, tables_of
 from outlines_core.grammar.liveness import Liveness
 from outlines_core.grammar.ordered import NOTHING
 from outlines_core.grammar.separation import Separation
+from outlines_core.grammar.spelling import Spelling
 from outlines_core.grammar.stacks import EMPTY, Stacks
 from outlines_core.grammar.worlds import LexedMachine, Lexeme, World
 from outlines_core.kernels import grammar as kernel
@@ -157,8 +159,12 @@ class StackedRecogniser:
         finally:
             meta[kernel.M_KEEP_ENTANGLED] = 0
 
-    def _is_live(self, world: list[int]) -> bool:
+    def _is_live(self, world: Sequence[int]) -> bool:
         """The same as the kernel says, where it does not know."""
+        return any(map(self._worlds_live.is_live, self._worlds_of(world)))
+
+    def _worlds_of(self, world: Sequence[int]) -> list[World]:
+        """What a world is to the machine: the lexeme goes on or has ended."""
         q, p, x, column = world
         machine, stacks = self.machine, self.machine.stacks
         assert isinstance(stacks, Stacks)
@@ -173,13 +179,15 @@ class StackedRecogniser:
         while self.indents[x, 1] >= 0:
             x = int(self.indents[x, 1])
             columns.append(int(self.indents[x, 0]))
+        if q == self.lexical.first:
+            return list(machine.first)
         lexeme, ends = self.lexical.content(q)
         before = World(lexeme or _NO_LEXEME, stack, Indents(tuple(reversed(columns)), brackets), column, None)
         worlds = [] if lexeme is None else [before]
         for terminal, boundary in ends:
             after = machine.after(before, machine.resolve(stacks.lexer(stack), terminal), column)
             worlds += [] if after is None else [machine.world(*after, boundary)]
-        return any(map(self._worlds_live.is_live, worlds))
+        return worlds
 
     @cached_property
     def _worlds_live(self) -> Liveness | Completions:
@@ -207,6 +215,15 @@ class StackedRecogniser:
             self.lexical.fill_hole(status, int(self.meta[kernel.M_A]), int(self.meta[kernel.M_B]))
             if len(self.machine.variants) > self.handles[kernel.H_LR][kernel.L_VARIANTS]:
                 self.handles[kernel.H_LR] = tables_of(self.machine)
+
+    def spelled(self, trie: Any) -> Callable[[Worlds], bool] | None:
+        """See `configurations.Recogniser`."""
+        machine = self.machine
+        if machine.indentation is not None:
+            return None
+        assert isinstance(machine.stacks, Stacks)
+        liveness = Liveness(machine.spelled_by(Spelling(trie, machine.dfa.class_of)), machine.stacks)
+        return lambda worlds: any(liveness.is_live(one) for world in worlds for one in self._worlds_of(world))
 
     def after(self, configuration: Worlds, byte: int) -> Worlds | None:
         return self.step(configuration, _BYTES[byte : byte + 1]) or None
