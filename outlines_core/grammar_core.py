@@ -7,17 +7,25 @@ are noted by that, so that the same place in other surroundings needs no new one
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError
+from outlines_core.grammar.completions import Completions
 from outlines_core.grammar.configurations import ConfigurationDfa
 from outlines_core.grammar.forest import Forest
-from outlines_core.grammar.lexical import Lexical, tables_of
+from outlines_core.grammar.indentation import Indents
+from outlines_core.grammar.lexical import EntangledError, Lexical, tables_of
+from outlines_core.grammar.liveness import Liveness
+from outlines_core.grammar.ordered import NOTHING
 from outlines_core.grammar.separation import Separation
-from outlines_core.grammar.worlds import LexedMachine
+from outlines_core.grammar.spelling import Spelling
+from outlines_core.grammar.stacks import EMPTY, Stacks
+from outlines_core.grammar.worlds import LexedMachine, Lexeme, World
 from outlines_core.kernels import grammar as kernel
 from outlines_core.kernels import grammar_masks as masks
 from outlines_core.kernels.borrow import Handles
@@ -42,6 +50,7 @@ _ARRAYS: Final[tuple[tuple[int, tuple[int, ...], Any], ...]] = (
 )
 _BYTES: Final = np.arange(256, dtype=np.uint8)
 _BYTES.setflags(write=False)  # as the bytes of tokens are
+_NO_LEXEME: Final = Lexeme(0, NOTHING, ())
 Worlds = tuple[tuple[int, int, int, int], ...]
 
 
@@ -132,15 +141,60 @@ class StackedRecogniser:
             while True:
                 handles[kernel.H_WORLDS][:n] = worlds
                 status = kernel.step(handles.address, data.ctypes.data, len(data), n)
+                if status > 0 and meta[kernel.M_KEEP_ENTANGLED]:
+                    found = [world for world in handles[kernel.H_WORLDS][:status].tolist() if self._is_live(world)]
+                    return tuple(sorted(map(tuple, found)))
                 if status == 1:
                     return (tuple(handles[kernel.H_WORLDS][0].tolist()),)
                 if status >= 0:
                     return tuple(sorted(map(tuple, handles[kernel.H_WORLDS][:status].tolist())))
                 self.forget(mark)
-                self.fill_hole(status)
+                if status == kernel.IS_ENTANGLED:
+                    meta[kernel.M_KEEP_ENTANGLED] = 1
+                else:
+                    self.fill_hole(status)
         except BaseException:
             self.forget(mark)
             raise
+        finally:
+            meta[kernel.M_KEEP_ENTANGLED] = 0
+
+    def _is_live(self, world: Sequence[int]) -> bool:
+        """The same as the kernel says, where it does not know."""
+        return any(map(self._worlds_live.is_live, self._worlds_of(world)))
+
+    def _worlds_of(self, world: Sequence[int]) -> list[World]:
+        """What a world is to the machine: the lexeme goes on or has ended."""
+        q, p, x, column = world
+        machine, stacks = self.machine, self.machine.stacks
+        assert isinstance(stacks, Stacks)
+        states = []
+        while p:
+            states.append(int(self.stacks[p, 0]))
+            p = int(self.stacks[p, 1])
+        stack = EMPTY
+        for state in reversed(states):
+            stack = stacks.push(stack, state)
+        brackets, columns = int(self.indents[x, 2]), [int(self.indents[x, 0])]
+        while self.indents[x, 1] >= 0:
+            x = int(self.indents[x, 1])
+            columns.append(int(self.indents[x, 0]))
+        if q == self.lexical.first:
+            return list(machine.first)
+        lexeme, ends = self.lexical.content(q)
+        before = World(lexeme or _NO_LEXEME, stack, Indents(tuple(reversed(columns)), brackets), column, None)
+        worlds = [] if lexeme is None else [before]
+        for terminal, boundary in ends:
+            after = machine.after(before, machine.resolve(stacks.lexer(stack), terminal), column)
+            worlds += [] if after is None else [machine.world(*after, boundary)]
+        return worlds
+
+    @cached_property
+    def _worlds_live(self) -> Liveness | Completions:
+        machine = self.machine
+        assert isinstance(machine.stacks, Stacks)
+        liveness = Liveness(machine, machine.stacks)
+        return liveness if machine.indentation is None else Completions(machine, machine.stacks, liveness.is_live)
 
     def fill_hole(self, status: int) -> None:
         """Fill what the kernel has asked for."""
@@ -161,6 +215,15 @@ class StackedRecogniser:
             self.lexical.fill_hole(status, int(self.meta[kernel.M_A]), int(self.meta[kernel.M_B]))
             if len(self.machine.variants) > self.handles[kernel.H_LR][kernel.L_VARIANTS]:
                 self.handles[kernel.H_LR] = tables_of(self.machine)
+
+    def spelled(self, trie: Any) -> Callable[[Worlds], bool] | None:
+        """See `configurations.Recogniser`."""
+        machine = self.machine
+        if machine.indentation is not None:
+            return None
+        assert isinstance(machine.stacks, Stacks)
+        liveness = Liveness(machine.spelled_by(Spelling(trie, machine.dfa.class_of)), machine.stacks)
+        return lambda worlds: any(liveness.is_live(one) for world in worlds for one in self._worlds_of(world))
 
     def after(self, configuration: Worlds, byte: int) -> Worlds | None:
         return self.step(configuration, _BYTES[byte : byte + 1]) or None
@@ -234,8 +297,11 @@ class GrammarCore(RegexCore):
             dfa: Any = self.dfa
             self._words[:] = 0
             self.forest.evict()
-            for world in dfa.configuration(state):
-                self._fill(world)
+            try:
+                for world in dfa.configuration(state):
+                    self._fill(world)
+            except EntangledError:
+                return super().mask(state)
             return self._finish_mask(state, self._words[: self.n_words].copy())
 
     def _fill(self, world: tuple[int, int, int, int]) -> None:

@@ -129,6 +129,10 @@ class RegexCore(MaskedCore):
 
     def _search_live(self, state: int) -> bool:
         dfa = self.dfa
+        spelled = dfa.is_spelled(state, self.trie, self.single)
+        if spelled is not None:
+            dfa.allowed[state] = spelled
+            return spelled
         parents: dict[int, list[int]] = {state: []}
         queue = deque([state])
         alive: list[int] = []

@@ -8,8 +8,8 @@ grammar goes on, and so does the value if it can be longer (a number).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,19 @@ class UnionRecogniser:
             part.step(state, byte) if state else DEAD for part, state in zip(self.parts, configuration, strict=True)
         )
         return states if any(states) else None
+
+    def spelled(self, trie: Any) -> Callable[[tuple[int, ...]], bool] | None:
+        """See `configurations.Recogniser`."""
+        pairs = []
+        for part in self.parts:
+            spelled = part.recogniser.spelled(trie)
+            if spelled is None:
+                return None
+            pairs.append((part, spelled))
+        return lambda configuration: any(
+            state != DEAD and is_live(part.configuration(state))
+            for (part, is_live), state in zip(pairs, configuration, strict=True)
+        )
 
     def accepts(self, configuration: tuple[int, ...]) -> bool:
         return any(bool(part.accept[state]) for part, state in zip(self.parts, configuration, strict=True))
@@ -120,6 +133,9 @@ class ComposedRecogniser:
                 if following != DEAD:
                     worlds.append((outer, which, following))
         return self.closed(worlds) or None
+
+    def spelled(self, trie: Any) -> None:  # values have states of their own: it must be searched for
+        """See `configurations.Recogniser`."""
 
     def accepts(self, configuration: Worlds) -> bool:
         return any(which < 0 and bool(self.outer.accept[outer]) for outer, which, _ in configuration)

@@ -6,7 +6,8 @@ the text goes on in the same way, as equal stacks and rows are one.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import contextlib
+from collections.abc import Callable, Hashable
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from outlines_core.regex.dfa import DEAD, LazyDfa
 __all__ = ["ConfigurationDfa", "Recogniser"]
 
 _BYTES_A_STATE: Final = 1500
+_QUICK: Final = 3000  # of effort: 100 ms
 
 
 class Recogniser(Protocol):
@@ -33,6 +35,13 @@ class Recogniser(Protocol):
 
     def accepts(self, configuration: Any) -> bool:
         """May the text end here?"""
+
+    def spelled(self, trie: Any) -> Callable[[Any], bool] | None:
+        """Says of configurations whether whole tokens complete them; None: that must be searched for.
+
+        Args:
+            trie: (info, end, token) of the tokens.
+        """
 
 
 class _Alphabet:
@@ -76,6 +85,8 @@ class ConfigurationDfa(LazyDfa):
         self._scratch = (np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.int64))
         self.meta[kernel.M_LAZY] = 0
         self._numbers: dict[Any, int] = {}
+        self._has_decided = False
+        self._is_spelled: tuple[Callable[[Any], bool] | None] | None = None
         self._configurations: list[Any] = [None, None]
         self._byte_of = self.class_bytes()
 
@@ -84,6 +95,23 @@ class ConfigurationDfa(LazyDfa):
 
     def configuration(self, state: int) -> Any:
         return self._configurations[state]
+
+    def is_spelled(self, state: int, trie: Any, usable: NDArray[np.bool_]) -> bool | None:
+        if self._is_spelled is None:
+            self._is_spelled = (self.recogniser.spelled(trie),)
+        (decides,) = self._is_spelled
+        if decides is None:
+            return None
+        if not self._has_decided:
+            with contextlib.suppress(LimitExceededError):  # of a quick test, that mostly does
+                if self.shortest(state, usable=usable, effort=_QUICK) is not None:
+                    return True
+        try:
+            spelled = decides(self._configurations[state])
+        except LimitExceededError:  # of a thorough one: a search for tokens may still find some
+            return None
+        self._has_decided = True  # what was found out for it serves all states
+        return spelled
 
     def number(self, configuration: Any) -> int:
         """The state of a configuration."""

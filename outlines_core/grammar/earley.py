@@ -9,6 +9,7 @@ A configuration is a set of worlds: a place between terminals, or a terminal tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from outlines_core.grammar.loading import Grammar
 from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, check_search, is_consistent
 from outlines_core.grammar.row_liveness import RowLiveness
 from outlines_core.grammar.rows import Item, Rows
+from outlines_core.grammar.spelling import BETWEEN, Spelling
 
 __all__ = ["EarleyRecogniser"]
 
@@ -33,11 +35,13 @@ class Boundary(NamedTuple):
         obligations: what must hold from here on.
         open: matches in a shorter text, which has not ended yet: (what must hold when it ends, the state of the
             terminal in the whole text, which must match behind that end).
+        node: of a `Spelling`, where it matters what tokens there are.
     """
 
     past: int
     obligations: Obligations
     open: Open
+    node: int = BETWEEN
 
 
 class Reading(NamedTuple):
@@ -47,7 +51,7 @@ class Reading(NamedTuple):
         terminal: its number.
         state: of the ordered DFA; 0: it cannot be longer.
         alone: the state in a text that begins with the terminal; 0 if that is of no interest.
-        obligations, open: as in `Boundary`.
+        obligations, open, node: as in `Boundary`.
     """
 
     terminal: int
@@ -55,6 +59,7 @@ class Reading(NamedTuple):
     alone: int
     obligations: Obligations
     open: Open
+    node: int = BETWEEN
 
 
 class EarleyRecogniser:
@@ -64,14 +69,24 @@ class EarleyRecogniser:
         grammar: its rules and ignored terminals are used.
         dfa: of all terminals; for "scannerless" one that does not cut.
         lexer: "dynamic", "dynamic_complete" or "scannerless".
+        spelling: of the texts that count; None: all of them.
+        rows: those of another recogniser of the grammar.
     """
 
     weight = 10
 
-    def __init__(self, grammar: Grammar, dfa: OrderedDfa, lexer: str) -> None:
-        self.grammar, self.dfa = grammar, dfa
+    def __init__(
+        self,
+        grammar: Grammar,
+        dfa: OrderedDfa,
+        lexer: str,
+        *,
+        spelling: Spelling | None = None,
+        rows: Rows | None = None,
+    ) -> None:
+        self.grammar, self.dfa, self._lexer, self._spelling = grammar, dfa, lexer, spelling
         self._is_complete = lexer == "dynamic_complete"
-        self.rows = Rows(grammar.rules, len(grammar.nonterminals), grammar.start)
+        self.rows = rows or Rows(grammar.rules, len(grammar.nonterminals), grammar.start)
         self._ignored = sorted(grammar.ignored)
         self._steps: dict[tuple[Reading, int], Any] = {}
         self._reads: dict[tuple[int, Boundary, bool], frozenset[Boundary]] = {}
@@ -79,7 +94,7 @@ class EarleyRecogniser:
             self.rows,
             self._read,
             lambda b: {behind for terminal in self._ignored for behind in self._read(terminal, b, ignored=True)},
-            lambda b: not b.open and dfa.hold_at_end(b.obligations),
+            lambda b: not b.open and b.node == BETWEEN and dfa.hold_at_end(b.obligations),
         )
         self._live: dict[Any, bool] = {}
         first = (self.rows.root, Boundary(dfa.beginning, NOTHING, ()))
@@ -90,14 +105,19 @@ class EarleyRecogniser:
     def _begin(self, terminal: int, boundary: Boundary, *, ignored: bool = False) -> Reading:
         state = self.dfa.start((terminal,), boundary.past)
         alone = self.dfa.start((terminal,), self.dfa.beginning) if self._is_complete and not ignored else 0
-        return Reading(_IGNORED if ignored else terminal, state, alone, boundary.obligations, boundary.open)
+        number = _IGNORED if ignored else terminal
+        return Reading(number, state, alone, boundary.obligations, boundary.open, boundary.node)
 
     def _step(self, reading: Reading, byte: int) -> tuple[tuple[Reading, ...], tuple[Boundary, ...]]:
         """How a terminal goes on after a byte, and the boundaries if it ends there."""
         key = reading, self.dfa.class_of[byte]
         known = self._steps.get(key)
         if known is None:
-            known = self._steps[key] = self._stepped(reading, byte)
+            known = self._stepped(reading, byte)
+            if self._spelling is not None:
+                nodes = self._spelling.after(reading.node, key[1])
+                known = tuple(tuple(one._replace(node=node) for one in some for node in nodes) for some in known)
+            self._steps[key] = known
         found: tuple[tuple[Reading, ...], tuple[Boundary, ...]] = known
         return found
 
@@ -227,6 +247,12 @@ class EarleyRecogniser:
             and self.dfa.hold_at_end(what.obligations)
             for row, what in configuration
         )
+
+    def spelled(self, trie: Any) -> Callable[[frozenset[Any]], bool]:
+        """See `configurations.Recogniser`."""
+        spelling = Spelling(trie, self.dfa.class_of)
+        alike = EarleyRecogniser(self.grammar, self.dfa, self._lexer, spelling=spelling, rows=self.rows)
+        return lambda configuration: any(map(alike._is_live, configuration))
 
     def byte_class(self) -> NDArray[np.uint8]:
         return np.array(self.dfa.class_of, dtype=np.uint8)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +17,7 @@ from outlines_core.grammar.ordered import OrderedDfa
 from outlines_core.grammar.postlex import PostLexing
 from outlines_core.grammar.row_liveness import RowLiveness
 from outlines_core.grammar.rows import Rows
+from outlines_core.grammar.spelling import Spelling
 from outlines_core.grammar.stacks import Stacks
 from outlines_core.grammar.worlds import IGNORED, Boundary, LexedMachine, World
 
@@ -55,6 +59,16 @@ class LexedRecogniser:
     def accepts(self, configuration: frozenset[World]) -> bool:
         return self.machine.accepts(configuration)
 
+    def spelled(self, trie: Any) -> Callable[[frozenset[World]], bool] | None:
+        """See `configurations.Recogniser`."""
+        machine = self.machine
+        if machine.indentation is not None:
+            return None
+        alike = machine.spelled_by(Spelling(trie, machine.dfa.class_of))
+        stacks = machine.stacks
+        liveness = Liveness(alike, stacks) if isinstance(stacks, Stacks) else _RowsLive(alike, stacks)
+        return lambda configuration: any(map(liveness.is_live, configuration))
+
     def byte_class(self) -> NDArray[np.uint8]:
         """Bytes of a class are never told apart."""
         return self.machine.byte_class()
@@ -70,7 +84,7 @@ class _RowsLive:
             rows,
             lambda terminal, boundary: self._from(boundary).get(terminal, []),
             lambda boundary: self._from(boundary).get(IGNORED, []),
-            lambda boundary: machine.dfa.hold_at_end(boundary.obligations),
+            machine.may_end,
         )
         self._live: dict[World, bool] = {}
 

@@ -20,11 +20,14 @@ from outlines_core.kernels import grammar as kernel
 from outlines_core.kernels.borrow import Handles
 from outlines_core.limits import Limits
 
-__all__ = ["Lexical"]
+__all__ = ["EntangledError", "Lexical"]
 
 _MOST_SEARCHED: Final = 20_000
-_TOO_ENTANGLED: Final = "whether the text can go on here depends on what lexemes exclude behind them"
 Ends = tuple[tuple[int, Boundary], ...]
+
+
+class EntangledError(Exception):
+    """Whether the text can go on depends on what lexemes exclude behind them: `grammar.liveness` must be asked."""
 
 
 class Lexical:
@@ -76,6 +79,10 @@ class Lexical:
     @property
     def nbytes(self) -> int:
         return int(self.rows.nbytes + self.pool.nbytes + self.starts.nbytes) + 600 * len(self._content)
+
+    def content(self, row: int) -> tuple[Lexeme | None, Ends]:
+        """The lexeme that is being read in a row, and what it is if it ends here."""
+        return self._content[row][1:]
 
     # -- rows -------------------------------------------------------------------------------------------------------
 
@@ -235,12 +242,17 @@ class Lexical:
 
     def _terminals(self, row: int) -> list[int]:
         """What the row's lexeme may be if it ends here and the parser can be satisfied then."""
-        lexer, _, ends = self._content[row]
+        lexer, lexeme, ends = self._content[row]
         separation = self.separation
         found = []
         for terminal, boundary in ends:
             behind = {(lexer, terminal)} if terminal == IGNORED else self._behind(terminal)
-            if all(separation.is_good(k, boundary, t) for k, t in behind):
+            may_be_line = self.newline >= 0 and any(t == self.newline for _, t in behind)
+            if may_be_line and not (lexeme is not None and separation.is_free_line(lexeme)):
+                found.append(kernel.ENTANGLED)  # the kernel takes it that columns can be chosen
+            elif all(separation.is_good(k, boundary, t) for k, t in behind) and (
+                not may_be_line or separation.is_good_line(boundary)
+            ):
                 if terminal == IGNORED:
                     return [kernel.ANY]
                 found.append(terminal)
@@ -356,7 +368,7 @@ class Lexical:
         elif status == kernel.HOLE_START:
             self.start(a, b)
         elif status == kernel.IS_ENTANGLED:
-            raise LimitExceededError(_TOO_ENTANGLED, given=1, limit=0)
+            raise EntangledError
         elif status == kernel.HOLE_PARTS:
             self.find_parts(a)
         else:

@@ -223,7 +223,7 @@ class Liveness:
             else:
                 option = self._read(terminal, behind, control.state)
                 options += [] if option is None else [option]
-        if machine.dfa.hold_at_end(boundary.obligations):
+        if machine.may_end(boundary):
             options.append(_Control(_END, boundary, state=control.state))
         return options
 

@@ -11,6 +11,7 @@ All this is found out by reading: one or two shortest texts of each terminal.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from outlines_core.grammar.loading import END
@@ -39,6 +40,9 @@ class Separation:
         indentation = machine.indentation
         self.newline = indentation.newline if indentation is not None else -1
         self._free_lines: dict[Lexeme, None] = {}
+        self._unfree_lines: set[Lexeme] = set()
+        self._good_lines: dict[Boundary, bool] = {}
+        self._assumed: list[Boundary] = []
         self._samples: dict[int, list[bytes]] = {}
         self._good: dict[tuple[int, Boundary, bool], bool] = {}
         self._absorbing: set[int] = set()
@@ -47,6 +51,12 @@ class Separation:
         self._separator = b""
         self._free: set[tuple[int, Boundary]] = set()  # lexers and boundaries behind the separator
         self._unfree: set[tuple[int, Boundary]] = set()
+        self._behind_lines = set(self._behind.get(self.newline, ()))
+        if (
+            indentation is not None and indentation.opening
+        ):  # within brackets a newline is dropped, and its lexer goes on
+            reads = [lexer.readable(self.grammar.ignored) for lexer in self.grammar.lexers]
+            self._behind_lines.update(k for k, terminals in enumerate(reads) if self.newline in terminals)
         regular = indentation is None or is_regular(self.grammar, indentation)
         texts = [text for k in sorted(self.grammar.ignored) for text in self.samples(k)]
         self.lets_through = regular and any(
@@ -142,8 +152,8 @@ class Separation:
         self._separator, self._free = separator, set()
         self._absorbing = {self.newline} if self.newline >= 0 else set()
         self._never.clear()
-        self._unfree.clear()
-        self._good.clear()
+        for known in (self._unfree, self._good, self._free_lines, self._unfree_lines, self._good_lines):
+            known.clear()
         machine = self.machine
         todo: list[tuple[int, Boundary, bool]] = []
         unseparated: set[tuple[int, Boundary]] = set()
@@ -167,9 +177,12 @@ class Separation:
                 return False
             lexer, boundary, is_free = todo.pop()
             for terminal in self._expected(lexer):
-                behind = self._readable(lexer, boundary, terminal)
-                if behind is None and not is_free:  # of these, `is_good` says below whether enough can be read
-                    continue
+                if is_free:
+                    behind = self._readable(lexer, boundary, terminal)
+                else:  # of these, `is_good` says below whether enough can be read
+                    behind = next(self._sampled(lexer, boundary, terminal), None)
+                    if behind is None:
+                        continue
                 if behind is None:
                     anywhere = boundary._replace(obligations=NOTHING)
                     if not machine.dfa.has_one_past or self._readable(lexer, anywhere, terminal) is not None:
@@ -198,12 +211,28 @@ class Separation:
 
     def _readable(self, lexer: int, boundary: Boundary, terminal: int) -> Boundary | None:
         """The boundary behind some text of the terminal, if it can be read at a boundary."""
+        return next(self._ways(lexer, boundary, terminal), None)
+
+    def _ways(self, lexer: int, boundary: Boundary, terminal: int) -> Iterator[Boundary]:
+        """The boundaries behind samples of the terminal that can be read; if none can, behind another text of it."""
+        found = False
+        for behind in self._sampled(lexer, boundary, terminal):
+            found = True
+            yield behind
+        if not found:  # another terminal is preferred for the samples
+            searched = self._searched(lexer, boundary, terminal)
+            if searched is not None:
+                yield searched
+
+    def _sampled(self, lexer: int, boundary: Boundary, terminal: int) -> Iterator[Boundary]:
         for sample in self.samples(terminal):
             for found, behind in self.read(lexer, boundary, sample):
                 if found == terminal:
-                    return behind
+                    yield behind
+
+    def _searched(self, lexer: int, boundary: Boundary, terminal: int) -> Boundary | None:
         start = self.machine.start(lexer, boundary)
-        seen, todo = {start}, deque([start])  # another terminal is preferred for the samples
+        seen, todo = {start}, deque([start])
         while todo:
             check_search(len(seen), self.machine.dfa.n_classes)
             lexeme = todo.popleft()
@@ -243,14 +272,19 @@ class Separation:
         for terminal in self._expected(lexer):
             if is_absorbed and terminal in self._absorbing:
                 continue
-            behind = self._readable(lexer, boundary, terminal)
-            if behind is None:
-                return False
-            if terminal not in self._absorbing and not all(
-                self._is_separable(k, behind) for k in self._behind[terminal]
-            ):
+            if terminal == self.newline:
+                is_good = self.is_free_line(self.machine.start(lexer, boundary))
+            else:
+                is_good = any(self._goes_on(terminal, b) for b in self._ways(lexer, boundary, terminal))
+            if not is_good:
                 return False
         return True
+
+    def _goes_on(self, terminal: int, behind: Boundary) -> bool:
+        """Can the parser be satisfied behind a terminal that was read where there was no separator?"""
+        if terminal in self._absorbing:
+            return all(self.is_good(k, behind, terminal) for k in self._behind[terminal])
+        return all(self._is_separable(k, behind) for k in self._behind[terminal])
 
     def _is_separable(self, lexer: int, boundary: Boundary) -> bool:
         """Can the separator be read from this boundary, and then all that it separates?"""
@@ -281,6 +315,10 @@ class Separation:
     ) -> bool:
         """Can each terminal be read from a boundary, and the separator behind it?  What lies behind that is added."""
         for terminal in self._expected(lexer):
+            if terminal == self.newline:
+                if not self.is_free_line(self.machine.start(lexer, boundary)):
+                    return False
+                continue
             behind = self._readable(lexer, boundary, terminal)
             if behind is None:
                 return False
@@ -300,13 +338,21 @@ class Separation:
     def _lines_are_free(self) -> bool:
         """Can a newline of the indenter end in whatever column is wanted, whatever was read of it?"""
         return all(
-            self._is_free_line(self.machine.start(lexer, boundary))
+            self.is_free_line(self.machine.start(lexer, boundary))
             for lexer, boundary in sorted(self._free, key=repr)
             if self.newline in self._expected(lexer)
         )
 
+    def is_free_line(self, lexeme: Lexeme) -> bool:
+        """The same for one lexeme: each beginning must lead to a line break with free columns behind it."""
+        known = lexeme in self._free_lines
+        if not known and lexeme not in self._unfree_lines:
+            known = self._is_free_line(lexeme)
+            if not known:
+                self._unfree_lines.add(lexeme)
+        return known
+
     def _is_free_line(self, start: Lexeme) -> bool:
-        """The same for newlines of one lexeme: each beginning must lead to a line break with free columns behind it."""
         before: dict[Lexeme, list[Lexeme]] = {start: []}
         free: dict[Lexeme, None] = {}
         todo = [start]
@@ -317,11 +363,14 @@ class Separation:
             if lexeme in self._free_lines:
                 continue
             for byte in self._letters(lexeme):
-                for longer in self.machine.step(lexeme, byte)[0]:
-                    if self.newline in self.machine.dfa.terminals_of(longer.state):
-                        if longer not in before:
-                            todo.append(longer)
-                        before.setdefault(longer, []).append(lexeme)
+                longer, ends = self.machine.step(lexeme, byte)
+                lines = [one for one in longer if self.newline in self.machine.dfa.terminals_of(one.state)]
+                if not lines and any(terminal == self.newline for terminal, _ in ends):
+                    return False  # here it ends for good, in whatever column
+                for one in lines:
+                    if one not in before:
+                        todo.append(one)
+                    before.setdefault(one, []).append(lexeme)
             if len(before) > _MOST_LEXEMES:
                 return False
         todo = list(free)
@@ -354,5 +403,25 @@ class Separation:
     def _lines(self, lexeme: Lexeme, byte: int) -> tuple[Lexeme, ...]:
         """The longer lexemes after a byte, if the newline may also end there."""
         longer, ends = self.machine.step(lexeme, byte)
-        may_end = any(t == self.newline and all(self.is_good(k, b, t) for k in self._behind[t]) for t, b in ends)
-        return longer if may_end else ()
+        return longer if any(t == self.newline and self.is_good_line(b) for t, b in ends) else ()
+
+    def is_good_line(self, boundary: Boundary) -> bool:
+        """Can the parser be satisfied behind a newline of the indenter, whether it counts or not?
+
+        Other boundaries may be asked of, and these again of this one. It is taken to be good until it is refuted;
+        then what was found out meanwhile is forgotten, but for what was refuted as well.
+        """
+        known = self._good_lines.get(boundary)
+        if known is None:
+            free = set(self._free)
+            self._good_lines[boundary] = True
+            self._assumed.append(boundary)
+            known = all(self.is_good(k, boundary, self.newline) for k in sorted(self._behind_lines))
+            self._assumed.pop()
+            if not known:
+                self._free = free
+                self._free_lines.clear()
+                self._good = {key: good for key, good in self._good.items() if not good}
+                self._good_lines = {b: good for b, good in self._good_lines.items() if not good or b in self._assumed}
+                self._good_lines[boundary] = False
+        return known

@@ -21,6 +21,7 @@ from outlines_core.grammar.ordered import NOTHING, Obligations, OrderedDfa, chec
 from outlines_core.grammar.postlex import PostLexing
 from outlines_core.grammar.pruning import pruned
 from outlines_core.grammar.rows import Rows
+from outlines_core.grammar.spelling import BETWEEN, Spelling
 from outlines_core.grammar.stacks import Stacks
 
 __all__ = ["IGNORED", "VARIANT", "Boundary", "Keywords", "LexedMachine", "Lexeme", "World"]
@@ -35,10 +36,14 @@ NO_COLUMN: Final = -1
 
 
 class Boundary(NamedTuple):
-    """Between two lexemes: what the look-behinds have seen, and what must hold from here on."""
+    """Between two lexemes: what the look-behinds have seen, and what must hold from here on.
+
+    `node`: of a `Spelling`, where it matters what tokens there are.
+    """
 
     past: int
     obligations: Obligations
+    node: int = BETWEEN
 
 
 class Lexeme(NamedTuple):
@@ -48,11 +53,13 @@ class Lexeme(NamedTuple):
         state: of the ordered DFA; 0: it cannot be longer.
         obligations: what must hold from here on.
         keywords: the texts that it may be retyped to by one lexer or another.
+        node: as in `Boundary`.
     """
 
     state: int
     obligations: Obligations
     keywords: Keywords
+    node: int = BETWEEN
 
 
 class World(NamedTuple):
@@ -80,11 +87,18 @@ class LexedMachine:
         dfa: of all its terminals.
         stacks: the parser: of a LALR table, or Earley's, which has rows in place of stacks.
         postlex: an indenter, another postlex or nothing.
+        spelling: of the texts that count; None: all of them. Not with an indenter.
     """
 
     def __init__(
-        self, grammar: Grammar, dfa: OrderedDfa, stacks: Stacks | Rows, postlex: Indentation | PostLexing | None = None
+        self,
+        grammar: Grammar,
+        dfa: OrderedDfa,
+        stacks: Stacks | Rows,
+        postlex: Indentation | PostLexing | None = None,
+        spelling: Spelling | None = None,
     ) -> None:
+        self._spelling = spelling
         self.indentation = postlex if isinstance(postlex, Indentation) else None
         self.postlex = postlex if isinstance(postlex, PostLexing) else None
         self.grammar = grammar if self.postlex is not None else pruned(grammar, dfa, self.indentation)
@@ -103,6 +117,10 @@ class LexedMachine:
         first = self.world(self.stacks.root, initial, Boundary(dfa.beginning, NOTHING))
         self.first = frozenset((first,))
 
+    def spelled_by(self, spelling: Spelling) -> LexedMachine:
+        """The same machine for the texts of a spelling."""
+        return LexedMachine(self.grammar, self.dfa, self.stacks, self.postlex, spelling)
+
     def byte_class(self) -> NDArray[np.uint8]:
         """Bytes of a class are never told apart."""
         classes = [(klass, -1) for klass in self.dfa.class_of]
@@ -119,11 +137,11 @@ class LexedMachine:
         key = lexer, boundary
         known = self._starts.get(key)
         if known is None:
-            past, obligations = boundary
+            past, obligations, node = boundary
             order = self.grammar.lexers[lexer].order
             texts = sorted({k for base in order for k in self._retyped.get(base, ())})
             keywords = tuple((k, self.dfa.start((k,), past)) for k in texts)
-            known = self._starts[key] = Lexeme(self.dfa.start(order, past), obligations, keywords)
+            known = self._starts[key] = Lexeme(self.dfa.start(order, past), obligations, keywords, node)
         return known
 
     def resolve(self, lexer: int, terminal: int) -> int:
@@ -151,7 +169,15 @@ class LexedMachine:
         key = lexeme, self.dfa.class_of[byte]
         known = self._steps.get(key)
         if known is None:
-            known = self._steps[key] = self._step(lexeme, byte)
+            known = self._step(lexeme, byte)
+            if self._spelling is not None:
+                longer, ends = known
+                nodes = self._spelling.after(lexeme.node, key[1])
+                known = (
+                    tuple(one._replace(node=node) for one in longer for node in nodes),
+                    tuple((terminal, b._replace(node=node)) for terminal, b in ends for node in nodes),
+                )
+            self._steps[key] = known
         found: tuple[tuple[Lexeme, ...], tuple[tuple[int, Boundary], ...]] = known
         return found
 
@@ -209,6 +235,10 @@ class LexedMachine:
         known = self._endings[key] = frozenset((self.resolve(lexer, terminal), behind) for terminal, behind in found)
         return known
 
+    def may_end(self, boundary: Boundary) -> bool:
+        """May the text end at a boundary, as far as the lexer is concerned?"""
+        return self.dfa.hold_at_end(boundary.obligations) and boundary.node == BETWEEN
+
     # -- worlds -----------------------------------------------------------------------------------------------------
 
     def world(self, stack: int, indents: Indents | int, boundary: Boundary) -> World:
@@ -247,7 +277,7 @@ class LexedMachine:
         return any(self._ends(world) for world in worlds)
 
     def _ends(self, world: World) -> bool:
-        if world.boundary is None or not self.dfa.hold_at_end(world.boundary.obligations):
+        if world.boundary is None or not self.may_end(world.boundary):
             return False
         if isinstance(world.indents, int):
             assert self.postlex is not None

@@ -53,8 +53,8 @@ OPENS, CLOSES, NEWLINE_TOKEN = 1, 2, 3
 (
     M_STACKS, M_INDENTS, M_A, M_B, M_LOWEST, M_LOOKED, M_STAMP, M_END, M_INDENTED, M_OPEN, M_CLOSE, M_TAB, M_N,
     M_NODE, M_ITEM, M_ITEMS, M_PAIRS, M_EXITS, M_CHILDREN, M_WANTED, M_FOUND, M_BOUNDARIES, M_WORDS, M_GATHERED,
-    M_RESULTS, M_KEPT, M_NOTING,
-) = range(27)  # fmt: skip
+    M_RESULTS, M_KEPT, M_NOTING, M_KEEP_ENTANGLED,
+) = range(28)  # fmt: skip
 (
     H_ROWS, H_POOL, H_STARTS, H_LR, H_UNITS, H_STACKS, H_INDENTS, H_META, H_KNOWN, H_WORLDS, H_OUT, H_STACK_TABLE,
     H_INDENT_TABLE, H_SCRATCH, H_INFO, H_END, H_TOKEN, H_PLACES, H_GROUPS, H_EXITS, H_LINKS, H_IDS, H_NODES, H_DENSE,
@@ -577,6 +577,7 @@ def step(handles, address, size, n):  # type: ignore[no-untyped-def]
     address, size  of the bytes
     n              how many of `worlds` it begins with
     Or a hole, FULL (of what, says meta[M_A]) or TABLE_FULL: `worlds` is no longer what it was.
+    With meta[M_KEEP_ENTANGLED] worlds are kept, too, that may be dead.
     """
     data = carray(as_pointer(address), (size,), np.uint8)
     meta, rows = meta_of(handles), rows_of(handles)
@@ -618,6 +619,8 @@ def step(handles, address, size, n):  # type: ignore[no-untyped-def]
     kept = 0
     for w in range(n):
         status = is_live(handles, rows, worlds[w, 0], worlds[w, 1], worlds[w, 2])
+        if status == IS_ENTANGLED and meta[M_KEEP_ENTANGLED] != 0:
+            status = LIVE
         if status < 0:
             return np.int64(status)
         if status == LIVE:

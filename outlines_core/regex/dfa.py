@@ -28,7 +28,7 @@ __all__ = ["DEAD", "FIRST", "LazyDfa"]
 
 DEAD: Final = 0
 FIRST: Final = 2
-_MOST_EFFORT: Final = 100_000  # some seconds
+MOST_EFFORT: Final = 100_000  # some seconds
 _NO_FLAGS = np.zeros(0, dtype=np.uint8)
 _NO_MARKS = np.zeros(0, dtype=np.int32)
 
@@ -280,10 +280,25 @@ class LazyDfa:
 
     def bound_effort(self) -> int:
         """What `effort` may come to within one search."""
-        return self.effort + _MOST_EFFORT
+        return self.effort + MOST_EFFORT
 
-    def shortest(self, state: int, *, usable: NDArray[np.bool_] | None = None) -> bytes | None:
-        """A shortest text that leads from `state` to acceptance, out of the `usable` bytes; None if there is none."""
+    def is_spelled(self, state: int, trie: Any, usable: NDArray[np.bool_]) -> bool | None:  # noqa: ARG002  # for subclasses
+        """Can whole tokens complete a text in this state?  None: that must be searched for.
+
+        Args:
+            trie: (info, end, token) of the tokens.
+            usable: by byte: is it a token?
+        """
+        return None
+
+    def shortest(
+        self, state: int, *, usable: NDArray[np.bool_] | None = None, effort: int = MOST_EFFORT
+    ) -> bytes | None:
+        """A shortest text that leads from `state` to acceptance, out of the `usable` bytes; None if there is none.
+
+        Raises:
+            LimitExceededError: more than some `effort` would be needed.
+        """
         if state == DEAD:
             return None
         if self.accept[state]:
@@ -295,7 +310,7 @@ class LazyDfa:
                 letters[self.byte_class[byte]] = byte
         came_from: dict[int, tuple[int, int]] = {state: (-1, -1)}
         queue = deque([state])
-        bound = self.bound_effort()
+        bound = self.effort + effort
         while queue:
             if self.effort > bound:
                 raise LimitExceededError(

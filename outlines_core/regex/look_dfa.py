@@ -27,7 +27,7 @@ from outlines_core.errors import LimitExceededError
 from outlines_core.kernels import dfa as kernel
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node, Ranges
-from outlines_core.regex.dfa import DEAD, FIRST, LazyDfa
+from outlines_core.regex.dfa import DEAD, FIRST, MOST_EFFORT, LazyDfa
 from outlines_core.regex.nfa import ByteNfa, build_nfa
 from outlines_core.regex.utf8 import DONE, Dag, dag_of
 
@@ -263,9 +263,11 @@ class LookDfa(LazyDfa):
             return self._letters
         return [self._bytes[k] for k in sorted(set(self._representatives(state)))]
 
-    def shortest(self, state: int, *, usable: NDArray[np.bool_] | None = None) -> bytes | None:
+    def shortest(
+        self, state: int, *, usable: NDArray[np.bool_] | None = None, effort: int = MOST_EFFORT
+    ) -> bytes | None:
         if usable is not None or not self._letters:
-            return super().shortest(state, usable=usable)
+            return super().shortest(state, usable=usable, effort=effort)
         if state == DEAD:
             return None
         with self.lock:

@@ -174,6 +174,56 @@ def test_what_must_hold_behind_ignored_text_may_hold_in_several_ways(vocabulary:
         assert {k for k in range(256) if mask[k >> 5] >> (k & 31) & 1} == allowed != set()
 
 
+def confirmed(automaton: oc.GrammarAutomaton, parser: lark.Lark, letters: str, longest: int) -> int:
+    """How many live prefixes there are: each has a completion that lark parses, which the mask and the state allow."""
+    mask = oc.allocate_bitmask(1, automaton.vocabulary)[0]
+    todo = [("", automaton.initial_state)]
+    for text, state in todo:
+        assert parses(parser, text + automaton._core.completion(state).decode())
+        if len(text) < longest:
+            automaton.fill_mask(state, mask)
+            after = [(text + c, automaton.next_state(state, ord(c))) for c in letters]
+            allowed = [one[-1] for one, at in after if at != oc.DEAD]
+            assert allowed == [c for c in letters if mask[ord(c) >> 5] >> (ord(c) & 31) & 1]
+            todo += [(one, at) for one, at in after if at != oc.DEAD]
+    return len(todo)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "letters"),
+    [
+        ('start: (A NL X)+\nA: /b(?! |\\n*x)|a/\nNL: /\\n(?! )/\nX: "x"', "abx\n "),
+        ('start: (A NL X)+\nA: /b(?! |\\n*x)|a/\nNL: /\\n+(?! )/\nX: "x" | "y"', "abxy\n"),
+    ],
+)
+def test_what_must_hold_may_reach_beyond_a_terminal_that_absorbs(
+    vocabulary: oc.Vocabulary, grammar: str, letters: str
+) -> None:
+    grammar += '\n%ignore " "'
+    automaton = oc.compile_grammar(grammar, vocabulary)
+    assert isinstance(automaton._core, GrammarCore)
+    assert confirmed(automaton, lark.Lark(grammar, parser="lalr"), letters, 5) > 20
+
+
+@pytest.mark.parametrize(
+    ("rules", "newline", "stacked"),
+    [
+        ('a _NL | B _NL _INDENT stmt _DEDENT\na: "a"\nB: /bb(?! |\\n+ )|c/', r"(\n *)+", True),
+        ('a _NL | B _NL _INDENT stmt _DEDENT\na: "a"\nB: /bb(?! *\\n+ )|c/', r"(\n *)+", True),
+        ('a _NL | B _NL _INDENT stmt _DEDENT\na: "a"\nB: /b(?!\\n+ )/', r"(\n *)+", True),
+        ('a _NL | "b" _NL _INDENT stmt _DEDENT\na: "a"', r"(\n *)+#?", False),
+        ('a _NL | "(" "b" ")" _NL | a _NL _INDENT stmt _DEDENT\na: "a"', r"(\n *)+(?! *b)", False),
+    ],
+)
+def test_columns_that_cannot_be_chosen(vocabulary: oc.Vocabulary, rules: str, newline: str, stacked: bool) -> None:
+    """What is read of a line, or what must hold there, may leave no choice, and so may brackets behind a newline."""
+    grammar = f'start: stmt+\nstmt: {rules}{LINES}%ignore " "\n'.replace(r"(\n[ ]*)+", newline)
+    automaton = oc.compile_grammar(grammar, vocabulary, postlex=Blocks())
+    assert isinstance(automaton._core, GrammarCore) == stacked
+    parser = lark.Lark(grammar, parser="lalr", postlex=Blocks())
+    assert confirmed(automaton, parser, "abc\n #()", 5) > 100
+
+
 @pytest.mark.parametrize("lexer", ["contextual", "basic", "dynamic", "dynamic_complete", "scannerless"])
 def test_a_terminal_of_too_many_states_is_refused_in_time(vocabulary: oc.Vocabulary, lexer: Any) -> None:
     began = time.thread_time()
