@@ -25,6 +25,7 @@ _MOST_BOUNDARIES: Final = 40
 _SAMPLES: Final = 3
 _MOST_STATES: Final = 400
 _MOST_LEXEMES: Final = 20_000
+_LONGEST_CHARACTER: Final = 4
 
 
 class Separation:
@@ -236,7 +237,7 @@ class Separation:
         while todo:
             check_search(len(seen), self.machine.dfa.n_classes)
             lexeme = todo.popleft()
-            for byte in self.machine.dfa.byte_of:
+            for byte in self._letters(lexeme):
                 longer, ends = self.machine.step(lexeme, byte)
                 for found, behind in ends:
                     if self.machine.resolve(lexer, found) == terminal:
@@ -260,9 +261,22 @@ class Separation:
         return known
 
     def is_blocked(self, lexer: int, boundary: Boundary) -> bool:
-        """Can nothing at all be read from this boundary?"""
-        start = self.machine.start(lexer, boundary)
-        return not any(any(self.machine.step(start, byte)) for byte in self.machine.dfa.byte_of)
+        """Can nothing at all be read from this boundary?
+
+        What must hold there, and what must not, may have to be read to the end of a character to be seen to contradict
+        each other: after `where`, a name that is no keyword must go on with a letter, and it would have taken that.
+        """
+        lexemes = {self.machine.start(lexer, boundary): None}
+        for _ in range(_LONGEST_CHARACTER):
+            following: dict[Lexeme, None] = {}
+            for lexeme in lexemes:
+                for byte in self._letters(lexeme):
+                    longer, ends = self.machine.step(lexeme, byte)
+                    if ends:
+                        return False
+                    following.update(dict.fromkeys(longer))
+            lexemes = following
+        return not lexemes
 
     def _is_good(self, lexer: int, boundary: Boundary, is_absorbed: bool) -> bool:
         if (lexer, boundary) in self._free or self._is_separable(lexer, boundary):

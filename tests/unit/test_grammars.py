@@ -888,6 +888,7 @@ b'\xff' b"b"  b'é'  u'a'  ur'a'  Rb'a'  bu'a'  'a  '\x1'  '\x11'  '\u12'  '\N{D
 f'{x}'  f'{x!r:>{w}.{p}}'  f'{{}}'  f'{'  f'}'  f'{}'  f'{ }'  f'{x=}'  f'{x = !r}'  f'{x==y}'
 f'{x!=y}'  f'{x:=5}'  f'{(x:=5)}'  f'{(lambda: 1)}'  f'{x, *y}'  f'{yield}'
 f'{yield x, y}'  f'{yield from x}'  f'{x["a"]}'  f'{x:%H:%M}'  rf'\{x}\d'  f'\x1'
+f'{x:#x}'  f'{x:>#6x}'  f'{x:0=+#6x}'  f'{x:{w}}'
 f'\N{DIGIT ONE}{x}'  fb'x'  f'a' b'b'  f'{x}' 'y'  f'{x if y else z:>5}'  f'{x}}'  f'{x:}}}'  f'#{x}#'  f'{x#}'
 with a as b, c: x  with (a, b): x  with (a as b, c as d,): x  with (f(a), b as c): x  with (a, b) as c: x
 with (a as b) as c: x  with (a := b): x  with (a := b, c as d): x  with (*a, b as c): x  with a := b: x
