@@ -18,6 +18,7 @@ import lark
 import numpy as np
 
 from outlines_core.cache import content_key, default_store
+from outlines_core.grammar.dialect import Extended
 from outlines_core.grammar.loading import Grammar, LexerTable, Rule, Tables, Terminal, load_grammars
 
 __all__ = ["load_stored", "stored_proof"]
@@ -28,14 +29,22 @@ _LINE_TYPES: Final = ("NL_type", "INDENT_type", "DEDENT_type")
 
 
 def load_stored(
-    text: str, *, start: str | Sequence[str], postlex: Any, import_paths: Sequence[Any], **options: Any
+    text: str,
+    *,
+    start: str | Sequence[str],
+    postlex: Any,
+    import_paths: Sequence[Any],
+    extended: Extended | None = None,
+    **options: Any,
 ) -> tuple[Grammar, ...]:
     """`load_grammars`, or what it returned before."""
 
     def load() -> tuple[Grammar, ...]:
-        return load_grammars(text, start=start, postlex=postlex, import_paths=import_paths, **options)
+        return load_grammars(
+            text, start=start, postlex=postlex, import_paths=import_paths, extended=extended, **options
+        )
 
-    if import_paths or options.pop("extended", None) is not None or "%import." in "".join(text.split()):
+    if import_paths or extended is not None or "%import." in "".join(text.split()):
         return load()
     accepted = sorted(getattr(postlex, "always_accept", ()))
     lines = [getattr(postlex, name, None) for name in _LINE_TYPES]
