@@ -266,7 +266,7 @@ class _Compiler:
             postlex = Indentation(self._postlex, grammar.terminals)
         nodes = terminal_nodes(grammar.terminals, limits)
         ordered = OrderedDfa(nodes, limits, is_ordered=lexer != "scannerless")
-        used = np.array([ordered.reads(byte) for byte in range(256)], dtype=np.bool_)
+        used = ordered.bytes_read()
         if self._codes or self._value_codes:
             used[[*control.PRIVATE]] = False  # they come together, as a token or value
         recogniser: LexedRecogniser | EarleyRecogniser

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.limits import DEFAULT_LIMITS, Limits
@@ -150,16 +151,17 @@ class OrderedDfa:
                 stack.append(self._b[node])
         return False
 
-    def reads(self, byte: int) -> bool:
-        """Does some terminal contain the byte?"""
-        klass = self.class_of[byte]
+    def bytes_read(self) -> NDArray[np.bool_]:
+        """(256,) bool: does some terminal contain the byte?"""
         places, seen = [*self._read], set(self._read)
         for place in places:
-            for following in self._dag[place]:
-                if following > 1 and following not in seen:
+            for following in set(self._dag[place]) - seen:
+                if following > 1:
                     seen.add(following)
                     places.append(following)
-        return any(self._dag[place][klass] for place in seen)
+        classes = (self._dag_rows[sorted(seen)] != 0).any(axis=0)
+        found: NDArray[np.bool_] = classes[np.array(self.class_of)]
+        return found
 
     # -- the past ---------------------------------------------------------------------------------------------------
 
