@@ -6,11 +6,43 @@ Names are loaded on first use: importing the package imports neither torch nor t
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from processors.generation.sampler import Sampler
+    from processors.generation.sampling import (
+        Greedy,
+        MinPSampling,
+        RandomSampling,
+        SamplingMethod,
+        TopkSampling,
+        TopPSampling,
+    )
+    from processors.generation.state import SamplerOutput, SamplingState
 
-_LAZY: dict[str, str] = {}
+__all__ = [
+    "Greedy",
+    "MinPSampling",
+    "RandomSampling",
+    "Sampler",
+    "SamplerOutput",
+    "SamplingMethod",
+    "SamplingState",
+    "TopPSampling",
+    "TopkSampling",
+]
+
+_LAZY = {
+    "Greedy": "sampling",
+    "MinPSampling": "sampling",
+    "RandomSampling": "sampling",
+    "Sampler": "sampler",
+    "SamplerOutput": "state",
+    "SamplingMethod": "sampling",
+    "SamplingState": "state",
+    "TopPSampling": "sampling",
+    "TopkSampling": "sampling",
+}
 
 
 def __getattr__(name: str) -> Any:
