@@ -84,7 +84,7 @@ class Forward:
                 position_ids=positions,
             )
         elif not past.is_plain:
-            inputs["attention_mask"] = past.valid[:, : past.length]
+            inputs["attention_mask"] = past.valid
         if self.kind.takes_logits_to_keep:
             inputs["logits_to_keep"] = 1 if columns is None else columns
         if extra:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 import outlines_core as oc
-from outlines_core.bitmask import n_words
 from outlines_core.errors import GuideError
 from outlines_core.types import FINISHED
 from processors._sources import Source, clear_bits, source_of
@@ -57,7 +56,8 @@ class GuideRows:
 
     def __init__(self, sources: Sequence[Source] | None, n_rows: int, forbidden: Sequence[int], *, close: bool) -> None:
         self.sources, self._close = sources, close
-        self._forbidden = np.array(sorted(set(forbidden)), dtype=np.int64)
+        self._forbidden = frozenset(forbidden)
+        self._not_forbidden = np.empty(0, dtype=np.int32)  # the mask of these alone
         self.states: list[Any] = [None] * n_rows if sources is None else [source.start for source in sources]
         self._buffer: MaskBuffer | None = None
         self._buffer_key: tuple[int, int, torch.device] | None = None
@@ -69,7 +69,7 @@ class GuideRows:
     @property
     def is_free(self) -> bool:
         """May every token come always?"""
-        return self.sources is None and not len(self._forbidden)
+        return self.sources is None and not self._forbidden
 
     def mask(self, logits: torch.Tensor, rows: Sequence[int], left: Sequence[int]) -> torch.Tensor:
         """`logits` with -inf for every token that may not come, as a new tensor (the same one if all may).
@@ -94,10 +94,13 @@ class GuideRows:
         key = len(rows), max(logits.shape[1], self._size), logits.device
         if self._buffer is None or self._buffer_key != key:
             self._buffer, self._buffer_key = MaskBuffer(*key), key
-        words = self._buffer.words[:, : n_words(key[1])]
+            self._not_forbidden = np.full(self._buffer.words.shape[1], -1, dtype=np.int32)
+            clear_bits(self._not_forbidden, self._forbidden)
+            self._buffer.words[:] = self._not_forbidden
+        words = self._buffer.words
         if self.sources is None:
-            words[:] = -1
-        elif self._automata:
+            return self._buffer  # it is never written to again
+        if self._automata:
             oc.fill_masks([self._automata[r] for r in rows], [self.states[r] for r in rows], words, None, _N_THREADS)
         else:
             for k, r in enumerate(rows):
@@ -109,8 +112,8 @@ class GuideRows:
                         f"row {r}: no text of its guide ends within the {left[k]} tokens that are left: "
                         f"max_new_tokens is too small ({self.sources[r].least()} are needed from the start)"
                     )
-        for k in range(len(rows)) if len(self._forbidden) else ():
-            clear_bits(words[k], self._forbidden)
+        if self._forbidden:
+            words &= self._not_forbidden
         return self._buffer
 
     def _why_closed(self, row: int) -> str:
@@ -138,8 +141,7 @@ class GuideRows:
         key = id(automaton), state
         chain = self._forced.get(key)
         if chain is None:
-            banned = set(self._forbidden.tolist())
             chain = automaton.forced_tokens(state)
-            chain = next((chain[:k] for k, token in enumerate(chain) if token in banned), chain)
+            chain = next((chain[:k] for k, token in enumerate(chain) if token in self._forbidden), chain)
             self._forced[key] = chain
         return chain
