@@ -96,3 +96,34 @@ def rows_of(output: Any) -> list[list[int]]:
 def logprobs_after(model: Any, tokens: list[int]) -> torch.Tensor:
     """Uncached: (n_columns,) float64."""
     return model(torch.tensor([tokens])).logits[0, -1].double().log_softmax(-1)
+
+
+def passes(model, call):
+    """The result of a call, and the widths of its forward passes."""
+    widths = []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    try:
+        return call(), widths
+    finally:
+        hook.remove()
+
+
+def chi_square(exact, drawn) -> float:
+    """The statistic less its 0.9995 quantile: below zero if the draws are as expected. Rare outcomes are pooled."""
+    n = len(drawn)
+    counts = dict.fromkeys(exact, 0)
+    for one in drawn:
+        counts[one] += 1  # an outcome of no probability is a KeyError
+    assert all(exact[key] > 0 for key, count in counts.items() if count)
+    rare = [key for key in exact if n * exact[key] < 5]
+    pairs = [(counts[key], n * exact[key]) for key in exact if key not in rare]
+    pooled = sum(n * exact[key] for key in rare)
+    if pooled > 0.5:
+        pairs.append((sum(counts[key] for key in rare), pooled))
+    freedom = len(pairs) - 1
+    assert freedom > 0
+    statistic = sum((count - mean) ** 2 / mean for count, mean in pairs)
+    quantile = freedom * (1 - 2 / (9 * freedom) + 3.29 * (2 / (9 * freedom)) ** 0.5) ** 3  # Wilson and Hilferty
+    return statistic - quantile

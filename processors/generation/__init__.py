@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from processors.generation.chat import ChatSampler
     from processors.generation.sampler import Sampler
     from processors.generation.sampling import (
         Greedy,
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
         TopPSampling,
     )
     from processors.generation.state import SamplerOutput, SamplingState
+    from processors.generation.tools import ToolFormat
 
 __all__ = [
+    "ChatSampler",
     "Greedy",
     "MinPSampling",
     "RandomSampling",
@@ -28,11 +31,13 @@ __all__ = [
     "SamplerOutput",
     "SamplingMethod",
     "SamplingState",
+    "ToolFormat",
     "TopPSampling",
     "TopkSampling",
 ]
 
 _LAZY = {
+    "ChatSampler": "chat",
     "Greedy": "sampling",
     "MinPSampling": "sampling",
     "RandomSampling": "sampling",
@@ -40,6 +45,7 @@ _LAZY = {
     "SamplerOutput": "state",
     "SamplingMethod": "sampling",
     "SamplingState": "state",
+    "ToolFormat": "tools",
     "TopPSampling": "sampling",
     "TopkSampling": "sampling",
 }

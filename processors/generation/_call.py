@@ -35,6 +35,7 @@ class Request:
     max_new_tokens: int | None
     sampling: SamplingMethod
     close: bool
+    start_after: int | str | None
     processors: Sequence[Callable[..., Any]]
     wants_logprobs: bool
 

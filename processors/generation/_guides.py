@@ -16,7 +16,8 @@ import torch
 import outlines_core as oc
 from outlines_core.errors import GuideError
 from outlines_core.types import FINISHED
-from processors._sources import Source, clear_bits, source_of
+from outlines_core.vocabulary import Vocabulary
+from processors._sources import Marker, Source, clear_bits, source_of
 from processors.masking import MaskBuffer, apply_mask
 
 __all__ = ["GuideRows", "guide_sources"]
@@ -24,26 +25,32 @@ __all__ = ["GuideRows", "guide_sources"]
 _N_THREADS = os.cpu_count() or 1
 
 
-def guide_sources(guides: Sequence[Any], eos_ids: Sequence[int], *, close: bool) -> list[Source] | None:
+def guide_sources(
+    guides: Sequence[Any], vocabulary: Vocabulary, *, close: bool, start_after: int | str | None = None
+) -> list[Source] | None:
     """One source a row, None if no row has a guide.
 
     Args:
         guides: one a row, or None a row.
-        eos_ids: of the tokenizer, for guides that name none.
+        vocabulary: of the tokenizer; its EOS ids are for guides that name none.
         close: are the texts to be ended in time?
+        start_after: rows are free until this.
 
     Raises:
         ValueError: a guide that cannot be closed in time; some rows have a guide and others none.
         TypeError: no guide.
     """
     if all(guide is None for guide in guides):
+        if start_after is not None:
+            raise ValueError("start_after= needs a guide")
         return None
+    marker = None if start_after is None else Marker(start_after, vocabulary)
     known: dict[int, Source] = {}
     for guide in guides:
         if guide is None:
             raise ValueError("some prompts have a guide, others none: split the batch")
         if id(guide) not in known:
-            known[id(guide)] = source_of(guide, None, eos_ids, None, close)
+            known[id(guide)] = source_of(guide, None, vocabulary.eos_token_ids, marker, close)
     return [known[id(guide)] for guide in guides]
 
 

@@ -93,7 +93,8 @@ def read_prompts(
     """
     texts = [_text_of(prompt, tokenizer, continues=continues) for prompt in prompts]
     if images is not None:
-        return _with_images(texts, tokenizer, images, continues=continues)
+        begins = not continues and all(isinstance(prompt, str) for prompt in prompts)  # templates have their own BOS
+        return _with_images(texts, tokenizer, images, begins=begins)
     rows = []
     for prompt, text in zip(prompts, texts, strict=True):
         if text is None:
@@ -129,7 +130,7 @@ def _begun(text: str, tokenizer: Any, eos_ids: Sequence[int]) -> list[int]:
     return row[:-1] if row and row[-1] in eos_ids and plain[-1:] != row[-1:] else row
 
 
-def _with_images(texts: Sequence[str | None], tokenizer: Any, images: Any, *, continues: bool) -> Prompts:
+def _with_images(texts: Sequence[str | None], tokenizer: Any, images: Any, *, begins: bool) -> Prompts:
     if not hasattr(tokenizer, "image_processor"):
         raise ValueError(
             f"images need the processor of a model that takes them as tokenizer=, not {type(tokenizer).__name__}"
@@ -141,7 +142,7 @@ def _with_images(texts: Sequence[str | None], tokenizer: Any, images: Any, *, co
         images=images,
         padding=True,
         padding_side="left",
-        add_special_tokens=not continues,
+        add_special_tokens=begins,
         return_tensors="pt",
     )
     ids, mask = inputs["input_ids"], inputs["attention_mask"].bool()

@@ -26,14 +26,14 @@ def pass_width(chains: Sequence[int], *, equal: bool) -> int:
         equal: must all rows be fed equally many?
 
     Returns:
-        1 + the number of forced tokens: the largest number for which at least half of the pass is tokens, not padding.
+        1 + the number of forced tokens: the largest for which three quarters of the pass are tokens, not padding.
 
     >>> pass_width([3, 3, 0], equal=False), pass_width([3, 0, 0, 0], equal=False), pass_width([3, 1], equal=True)
-    (4, 3, 2)
+    (4, 1, 2)
     """
     if equal or not chains:
         return 1 + min(chains, default=0)
-    widths = (w for w in range(1 + max(chains), 0, -1) if 2 * sum(min(1 + c, w) for c in chains) >= w * len(chains))
+    widths = (w for w in range(1 + max(chains), 0, -1) if 4 * sum(min(1 + c, w) for c in chains) >= 3 * w * len(chains))
     return next(widths)
 
 

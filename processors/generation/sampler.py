@@ -150,6 +150,7 @@ class Sampler:
         sharding: Any = None,
         guide: Any = None,
         close: bool = False,
+        start_after: int | str | None = None,
         logits_processors: Sequence[Callable[..., Any]] = (),
     ) -> Any:
         """Generate.
@@ -171,6 +172,8 @@ class Sampler:
                 list of devices, to split the batch.
             guide: a `TokenAutomaton` or other guide (see `GuideLogitsProcessor`), or one a prompt.
             close: end guided texts within `max_new_tokens`: tokens after which they could not be are masked.
+            start_after: a token id, special token or text that a row must have generated before its guide begins; until
+                then it is free, and an EOS ends it.
             logits_processors: called one after the other with (ids, logits) of the live rows, after the masks; they
                 cannot allow what is masked.
 
@@ -200,6 +203,7 @@ class Sampler:
             max_new_tokens=max_new_tokens,
             sampling=self.sampling if sampling is None else sampling,
             close=close,
+            start_after=start_after,
             processors=tuple(logits_processors),
             wants_logprobs=return_state,
         )
@@ -220,7 +224,7 @@ class Sampler:
             seeds, n_drawn = state.seeds, state.n_drawn
         stop_ids, stops = self._stops()
         vocabulary = self.vocabulary
-        sources = guide_sources(request.guides, vocabulary.eos_token_ids, close=request.close)
+        sources = guide_sources(request.guides, vocabulary, close=request.close, start_after=request.start_after)
         draft = None
         if self.draft_model is not None:
             if request.processors:
