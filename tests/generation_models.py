@@ -9,6 +9,8 @@ import torch
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -71,6 +73,23 @@ def mistral(seed: int = 0, window: int = 4) -> Any:
         **COMMON,
     )
     return MistralForCausalLM(config).eval()
+
+
+@cache
+def lfm2(seed: int = 0) -> Any:
+    """Short convolutions and attention: a cache that cannot take anything back."""
+    torch.manual_seed(seed)
+    config = Lfm2Config(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention", "conv"],
+        max_position_embeddings=256,
+        **COMMON,
+    )
+    return Lfm2ForCausalLM(config).eval()
 
 
 MODELS = {"llama": llama, "gpt2": gpt2, "mistral": mistral}

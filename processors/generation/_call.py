@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from outlines_core.errors import UnsupportedFeatureError
 from processors.generation._forward import Forward
 from processors.generation._loop import Batch, Row, decode
 from processors.generation._prompts import Prompts
@@ -99,7 +100,11 @@ def plan(
         width = min((b for b in buckets if b >= width and max(fed) + b + n_new <= cache_length), default=width)
     is_ragged = any(len(chunk) != width for chunk in chunks)
     if state is not None and not forward.kind.is_columnar and (is_ragged or not state.past.is_plain):  # type: ignore[union-attr]
-        state.past.copy(limit, list(range(len(rows))))  # type: ignore[union-attr]  # says what is wrong
+        raise UnsupportedFeatureError(
+            f"the cache of {type(forward.plain).__name__} can only be appended to: rows that were padded, ended at "
+            "different times, or go on with prompts of different lengths, are to be sampled one by one",
+            feature="cache",
+        )
     room = cache_length if forward.is_compiled else (max(fed) if state is not None else 0) + width + n_new
     return Layout(chunks, width, state is None or forward.kind.allows_holes, room, n_new)
 

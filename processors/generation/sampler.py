@@ -29,7 +29,7 @@ from processors.generation.kv_cache import KeyValues
 from processors.generation.sampling import Greedy, SamplingMethod
 from processors.generation.speculative import Draft
 from processors.generation.state import SamplingState
-from processors.tokenizers import vocabulary_from
+from processors.tokenizers import as_vocabulary
 
 __all__ = ["Sampler"]
 
@@ -72,6 +72,7 @@ class Sampler:
 
     if TYPE_CHECKING:
         _copies: ClassVar[dict[Any, Any]]
+        _vocabulary: ClassVar[Vocabulary]
 
     def __post_init__(self) -> None:
         """Check the tokens.
@@ -82,11 +83,14 @@ class Sampler:
         """
         if self.tokenizer is None:
             raise ValueError("a Sampler needs a tokenizer, or a Vocabulary")
+        object.__setattr__(self, "_vocabulary", as_vocabulary(self.tokenizer))
         for name in ("cache_length", "max_out_length", "n_draft"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if self.fast_forward not in ("tokens", "text", None):
             raise ValueError(f'fast_forward must be "tokens", "text" or None, not {self.fast_forward!r}')
+        if self.fast_forward == "text":
+            encoder_of(self.tokenizer)
         object.__setattr__(self, "_copies", {})  # the model on other devices
         Forward(self.model, self.params)
         for token in self.forbidden_tokens or ():
@@ -101,10 +105,8 @@ class Sampler:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The bytes and EOS ids of the tokenizer."""
-        if isinstance(self.tokenizer, Vocabulary):
-            return self.tokenizer
-        return vocabulary_from(self.tokenizer)
+        """The bytes and EOS ids of the tokenizer, as it was when the sampler was made."""
+        return self._vocabulary
 
     def _ids_of(self, token: int | str) -> list[int]:
         """The ids that a token or one-token text stands for; [] for other texts."""

@@ -1,6 +1,7 @@
 """Compiled models: the same tokens, and one graph for all decoding steps."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -37,10 +38,15 @@ def forward_only(model, counter):
     return model
 
 
-@pytest.mark.parametrize("compiled", [wrapped, in_place, forward_only])
-@pytest.mark.parametrize("model", [llama(), gpt2(), mistral()], ids=["llama", "gpt2", "mistral"])
-def test_one_graph_for_all_steps(model, compiled):
-    counter = CompileCounter()
+CASES = [
+    pytest.param(make, compiled, id=f"{make.__name__}-{compiled.__name__}", marks=[pytest.mark.slow] if n else [])
+    for n, (make, compiled) in enumerate(itertools.product((llama, gpt2, mistral), (wrapped, in_place, forward_only)))
+]
+
+
+@pytest.mark.parametrize(("make", "compiled"), CASES)
+def test_one_graph_for_all_steps(make, compiled):
+    model, counter = make(), CompileCounter()
     options = {"cache_length": 48, "pad_length": (12, 16), "tokenizer": VOCABULARY, "sampling": RandomSampling()}
     plain, fast = Sampler(model, **options), Sampler(compiled(model, counter), **options)
     for n in (4, 11, 20):
@@ -55,6 +61,7 @@ def test_one_graph_for_all_steps(model, compiled):
     assert fast.sample([[3], [4, 5], [6]], **more) == expected
 
 
+@pytest.mark.slow
 def test_drafts():
     counter = CompileCounter()
     options = {"cache_length": 48, "tokenizer": VOCABULARY, "draft_model": llama(1)}

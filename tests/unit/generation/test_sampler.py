@@ -20,6 +20,7 @@ from tests.generation_models import (
     VOCABULARY,
     chi_square,
     gpt2,
+    lfm2,
     llama,
     logprobs_after,
     mistral,
@@ -427,3 +428,34 @@ def test_a_window_is_counted_in_the_rows_own_tokens():
     together = rows_of(run(model, [[3], [4, 4, 4], [5, 5]], last_state=first.state))
     for k, prompt in enumerate([[3], [4, 4, 4], [5, 5]]):
         assert rows_of(run(model, first.state.tokens()[k] + prompt)) == [together[k]]
+
+
+class TestOtherCaches:
+    """What can only be appended to is appended to; the rest is refused before any computation."""
+
+    @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[:1], [PROMPTS[0]] * 2])
+    def test_one_turn(self, prompts):
+        assert rows_of(run(lfm2(), prompts, n=16)) == reference(lfm2(), prompts, 16)
+        guide = oc.compile_regex("x x x x|é é é[ab]", VOCABULARY)
+        texts = sampler(lfm2()).sample(prompts, guide=guide, max_new_tokens=16)
+        assert all(re.fullmatch("x x x x|é é é[ab]", text) for text in texts)
+
+    def test_turns_of_one_row(self):
+        state, context = None, []
+        for prompt in ([BOS, 3, 4], [5], [6, 7, 8]):
+            output = run(lfm2(), prompt, n=6, last_state=state)
+            context += prompt
+            assert rows_of(output) == rows_of(run(lfm2(), context, n=6))
+            context += rows_of(output)[0]
+            state = output.state
+
+    def test_refused(self, monkeypatch):
+        state = run(lfm2(), PROMPTS, n=4).state
+        plain = run(lfm2(), [[BOS, 3]] * 2, n=4, options={"forbidden_tokens": [EOS]}).state
+        assert run(lfm2(), [[3], [4]], n=4, last_state=plain).lengths
+        monkeypatch.setattr(lfm2(), "forward", _never(lfm2().forward))
+        for given, prompts in ((state, [[3]] * 3), (plain, [[3], [4, 5]])):
+            with pytest.raises(UnsupportedFeatureError, match="can only be appended to"):
+                run(lfm2(), prompts, n=4, last_state=given)
+        with pytest.raises(UnsupportedFeatureError, match="cannot take drafts back"):
+            run(lfm2(), [3], options={"draft_model": llama()})
