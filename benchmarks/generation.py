@@ -6,7 +6,7 @@ same number of tokens; greedy outputs are compared token for token. The prompts 
 Seconds are CPU time of the process, on one thread, as the machine may be shared. A figure is the median of the runs; a
 ratio is the median of the ratios of runs that followed each other, with quartiles.
 
-usage: python benchmarks/generation.py [--tokenizer HF_DIR] [--new 128] [--runs 7] [--out FILE.json]
+usage: python benchmarks/generation.py [--tokenizer HF_DIR] [--new 128] [--runs 7] [--batches 1 16] [--out FILE.json]
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ def measure(pair: list[Side], n_runs: int, n_tokens: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", help="a directory; adds a Llama with the vocabulary of its tokenizer")
+    parser.add_argument("--only", choices=["embedded", "llama"], help="measure one of the models")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--new", type=int, default=128, help="tokens to generate in each row")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--out", type=pathlib.Path, help="write the figures there as JSON")
@@ -140,14 +142,14 @@ def main() -> None:
 
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
-    models = {"embedded": embedded}
-    if args.tokenizer:
+    models = {} if args.only == "llama" else {"embedded": embedded}
+    if args.tokenizer and args.only != "embedded":
         models["llama 4x256"] = lambda: llama(args.tokenizer)
     record = []
     for name, make in models.items():
         model, vocabulary = make()
         generator = torch.Generator().manual_seed(0)
-        for batch in BATCHES:
+        for batch in args.batches:
             for pattern, method, ragged in (
                 ("", "greedy", False),
                 ("", "greedy", True),

@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounter
 
 import outlines_core as oc
 from processors.generation import RandomSampling, Sampler
-from tests.generation_models import BOS, VOCABULARY, gpt2, llama, mistral, rows_of
+from tests.sampler_models import BOS, VOCABULARY, gpt2, llama, mistral, rows_of
 
 PROMPTS = [[BOS, 5, 9, 3, 3, 7], [BOS, 4], [BOS, 8, 6, 10, 11, 12, 13, 14, 3]]
 GUIDE = oc.compile_regex("(ab|c){1,6}d?[01]{2,6}", VOCABULARY)

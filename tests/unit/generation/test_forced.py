@@ -9,7 +9,7 @@ import outlines_core as oc
 from processors import load_embedded, vocabulary_from
 from processors.generation import RandomSampling, Sampler
 from processors.generation.forced import canonical_tokens, pass_width
-from tests.generation_models import BOS, EOS, VOCABULARY, gpt2, llama, mistral, passes, rows_of
+from tests.sampler_models import BOS, EOS, VOCABULARY, gpt2, llama, mistral, passes, rows_of
 
 PROMPTS = [[BOS, 5, 9, 3, 3, 7], [BOS, 4], [BOS, 8, 6, 10, 11, 12, 13, 14, 3]]
 PATTERNS = ["(x x x x|d)é0é0é[ab]", "é é é é x[01]{2}x x x", "[01]x x x x x x( x)?"]  # few spellings, many forced

@@ -7,7 +7,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 import outlines_core as oc
 from processors import load_embedded
 from processors.generation import RandomSampling, Sampler
-from tests.generation_models import rows_of
+from tests.sampler_models import rows_of
 
 IMAGE, N_PATCHES = 7, 4
 

@@ -12,7 +12,7 @@ import outlines_core as oc
 from outlines_core.errors import GuideError, UnsupportedFeatureError
 from processors import load_embedded
 from processors.generation import RandomSampling, Sampler, TopkSampling, TopPSampling
-from tests.generation_models import (
+from tests.sampler_models import (
     BOS,
     EOS,
     MODELS,

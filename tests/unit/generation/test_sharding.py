@@ -7,8 +7,8 @@ import torch
 from torch import multiprocessing
 
 from processors.generation import Sampler
-from tests.generation_mesh import CALL, GUIDES, PROMPTS, run_rank, sampler
-from tests.generation_models import VOCABULARY, llama, rows_of
+from tests.sampler_mesh import CALL, GUIDES, PROMPTS, run_rank, sampler
+from tests.sampler_models import VOCABULARY, llama, rows_of
 
 
 @pytest.mark.parametrize("guided", [False, True])

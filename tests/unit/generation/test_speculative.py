@@ -12,7 +12,7 @@ import outlines_core as oc
 from outlines_core.errors import UnsupportedFeatureError
 from processors.generation import RandomSampling, Sampler, TopkSampling
 from processors.generation.speculative import residual
-from tests.generation_models import BOS, EOS, VOCABULARY, chi_square, gpt2, llama, mistral, passes, reference, rows_of
+from tests.sampler_models import BOS, EOS, VOCABULARY, chi_square, gpt2, llama, mistral, passes, reference, rows_of
 
 PROMPTS = [[BOS, 5, 9, 3, 3, 7], [BOS, 4], [BOS, 8, 6, 10, 11, 12, 13, 14, 3]]
 

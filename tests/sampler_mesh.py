@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import outlines_core as oc
 from processors.generation import RandomSampling, Sampler
-from tests.generation_models import BOS, VOCABULARY, llama, rows_of
+from tests.sampler_models import BOS, VOCABULARY, llama, rows_of
 
 PROMPTS = [[BOS, 5, 9, 3, 3, 7], [BOS, 4], [BOS, 8, 6, 10, 11, 12, 13, 14, 3], [BOS, 3]]
 GUIDES = [oc.compile_regex(p, VOCABULARY) for p in ("(ab|c)+d[01]", "x+", "(é|x|1)+0", "[ab]+c")]
