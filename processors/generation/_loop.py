@@ -13,7 +13,7 @@ import torch
 
 from outlines_core.types import FINISHED
 from processors.generation._forward import Forward
-from processors.generation._guides import GuideRows
+from processors.generation._guide_rows import GuideRows
 from processors.generation._random import RowRandom, pick
 from processors.generation._stops import StopStrings
 from processors.generation.forced import pass_width

@@ -17,7 +17,7 @@ import torch
 from outlines_core.vocabulary import Vocabulary
 from processors.generation._call import Call, Request, plan
 from processors.generation._forward import Forward
-from processors.generation._guides import GuideRows, guide_sources
+from processors.generation._guide_rows import GuideRows, guide_sources
 from processors.generation._loop import Batch
 from processors.generation._outputs import streamed, whole
 from processors.generation._prompts import as_rows, encoder_of, read_prompts, text_tokenizer
