@@ -1,0 +1,154 @@
+"""The guides of a batch's rows: their states, the masks of a step, and the tokens that they force.
+
+The masks are those of the logits processors (`processors._sources`, `outlines_core.fill_masks`, `apply_mask`); here
+they are kept with rows that are known by their number, since a sampler need not recognize them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+import outlines_core as oc
+from outlines_core.errors import GuideError
+from outlines_core.types import FINISHED
+from outlines_core.vocabulary import Vocabulary
+from processors._sources import Marker, Source, clear_bits, source_of
+from processors.masking import MaskBuffer, apply_mask
+
+__all__ = ["GuideRows", "guide_sources"]
+
+_N_THREADS = os.cpu_count() or 1
+
+
+def guide_sources(
+    guides: Sequence[Any], vocabulary: Vocabulary, *, close: bool, start_after: int | str | None = None
+) -> list[Source] | None:
+    """One source a row, None if no row has a guide.
+
+    Args:
+        guides: one a row, or None a row.
+        vocabulary: of the tokenizer; its EOS ids are for guides that name none.
+        close: are the texts to be ended in time?
+        start_after: rows are free until this.
+
+    Raises:
+        ValueError: a guide that cannot be closed in time; some rows have a guide and others none.
+        TypeError: no guide.
+    """
+    if all(guide is None for guide in guides):
+        if start_after is not None:
+            raise ValueError("start_after= needs a guide")
+        return None
+    marker = None if start_after is None else Marker(start_after, vocabulary)
+    known: dict[int, Source] = {}
+    for guide in guides:
+        if guide is None:
+            raise ValueError("some prompts have a guide, others none: split the batch")
+        if id(guide) not in known:
+            known[id(guide)] = source_of(guide, None, vocabulary.eos_token_ids, marker, close)
+    return [known[id(guide)] for guide in guides]
+
+
+class GuideRows:
+    """The states of rows under their guides, together with the tokens that are forbidden to all of them.
+
+    Attributes:
+        states: one a row; a state is never changed, so a list of them can be put back.
+    """
+
+    def __init__(self, sources: Sequence[Source] | None, n_rows: int, forbidden: Sequence[int], *, close: bool) -> None:
+        self.sources, self._close = sources, close
+        self._forbidden = frozenset(forbidden)
+        self._not_forbidden = np.empty(0, dtype=np.int32)  # the mask of these alone
+        self.states: list[Any] = [None] * n_rows if sources is None else [source.start for source in sources]
+        self._buffer: MaskBuffer | None = None
+        self._buffer_key: tuple[int, int, torch.device] | None = None
+        self._forced: dict[tuple[int, Any], list[int]] = {}
+        self._size = 0 if sources is None else max(source.size for source in sources)
+        automata = [] if sources is None else [source.automaton for source in sources]
+        self._automata = [a for a in automata if a is not None] if all(a is not None for a in automata) else []
+
+    @property
+    def is_free(self) -> bool:
+        """May every token come always?"""
+        return self.sources is None and not self._forbidden
+
+    def mask(self, logits: torch.Tensor, rows: Sequence[int], left: Sequence[int]) -> torch.Tensor:
+        """`logits` with -inf for every token that may not come, as a new tensor (the same one if all may).
+
+        Args:
+            logits: (len(rows), n_columns).
+            rows: which row each is of.   left: how many tokens may still be generated in it.
+
+        Raises:
+            GuideError: a row in which nothing is left.
+        """
+        if self.is_free:
+            return logits
+        words = self._words(logits, rows, left)
+        is_open = np.ones(len(rows), dtype=np.uint8)
+        masked = apply_mask(logits, words, is_open)
+        for k in np.flatnonzero(is_open == 0).tolist():
+            raise GuideError(self._why_closed(rows[k]))
+        return masked
+
+    def _words(self, logits: torch.Tensor, rows: Sequence[int], left: Sequence[int]) -> MaskBuffer:
+        key = len(rows), max(logits.shape[1], self._size), logits.device
+        if self._buffer is None or self._buffer_key != key:
+            self._buffer, self._buffer_key = MaskBuffer(*key), key
+            self._not_forbidden = np.full(self._buffer.words.shape[1], -1, dtype=np.int32)
+            clear_bits(self._not_forbidden, self._forbidden)
+            self._buffer.words[:] = self._not_forbidden
+        words = self._buffer.words
+        if self.sources is None:
+            return self._buffer  # it is never written to again
+        if self._automata:
+            oc.fill_masks([self._automata[r] for r in rows], [self.states[r] for r in rows], words, None, _N_THREADS)
+        else:
+            for k, r in enumerate(rows):
+                limit = left[k] if self._close else None
+                if self.states[r] == FINISHED:
+                    self.sources[r].fill_end(words[k])
+                elif not self.sources[r].fill(self.states[r], limit, words[k]):
+                    raise GuideError(
+                        f"row {r}: no text of its guide ends within the {left[k]} tokens that are left: "
+                        f"max_new_tokens is too small ({self.sources[r].least()} are needed from the start)"
+                    )
+        if self._forbidden:
+            words &= self._not_forbidden
+        return self._buffer
+
+    def _why_closed(self, row: int) -> str:
+        if self.sources is None:
+            return f"row {row}: every token is forbidden, or has a logit of -inf"
+        return (
+            f"row {row}: no token is left: all that its guide allows are forbidden_tokens, or have a logit of -inf "
+            f"({self.sources[row].explain(self.states[row])})"
+        )
+
+    def advance(self, row: int, token: int) -> None:
+        """Follow a token that the mask had allowed."""
+        if self.sources is not None and self.states[row] != FINISHED:
+            self.states[row] = self.sources[row].step(self.states[row], token)
+
+    def automaton(self, row: int) -> oc.TokenAutomaton | None:
+        """The automaton whose masks a row gets as they are."""
+        return self._automata[row] if self._automata else None
+
+    def forced(self, row: int) -> list[int]:
+        """The tokens that must come next, up to where there is a choice, or the text may end; [] if not known."""
+        if not self._automata:
+            return []
+        automaton, state = self._automata[row], self.states[row]
+        key = id(automaton), state
+        chain = self._forced.get(key)
+        if chain is None:
+            chain = automaton.forced_tokens(state)
+            chain = next((chain[:k] for k, token in enumerate(chain) if token in self._forbidden), chain)
+            self._forced[key] = chain
+        return chain
