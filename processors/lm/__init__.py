@@ -11,14 +11,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from processors.lm.backend import Backend, MockBackend
     from processors.lm.causal import CachedCausalLM
+    from processors.lm.context import GuidedContext, LMContext, LMNextToken, LMTokenMask
+    from processors.lm.distribution import Distribution
     from processors.lm.hf import TransformersBackend
+    from processors.lm.masks import Masks, TokenMask
+    from processors.lm.tokens import Token, TokenSequence
 
-__all__ = ["Backend", "CachedCausalLM", "MockBackend", "TransformersBackend"]
+__all__ = [
+    "Backend",
+    "CachedCausalLM",
+    "Distribution",
+    "GuidedContext",
+    "LMContext",
+    "LMNextToken",
+    "LMTokenMask",
+    "Masks",
+    "MockBackend",
+    "Token",
+    "TokenMask",
+    "TokenSequence",
+    "TransformersBackend",
+]
 
 _LAZY = {
     "Backend": "backend",
     "CachedCausalLM": "causal",
+    "Distribution": "distribution",
+    "GuidedContext": "context",
+    "LMContext": "context",
+    "LMNextToken": "context",
+    "LMTokenMask": "context",
+    "Masks": "masks",
     "MockBackend": "backend",
+    "Token": "tokens",
+    "TokenMask": "masks",
+    "TokenSequence": "tokens",
     "TransformersBackend": "hf",
 }
 

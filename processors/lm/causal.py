@@ -21,6 +21,7 @@ from outlines_core.errors import LimitExceededError
 from outlines_core.vocabulary import Vocabulary
 from processors.lm.backend import Backend, MockBackend, Row
 from processors.lm.batching import AutoBatcher
+from processors.lm.masks import Masks
 from processors.tokenizers import vocabulary_from
 
 __all__ = ["CachedCausalLM"]
@@ -308,6 +309,11 @@ class CachedCausalLM:
     def str_vocab(self) -> list[str]:
         """The text of each id.  A token that is no complete text is shown with its odd bytes as ``\\xNN``."""
         return [token.decode("utf-8", "backslashreplace") for token in self.byte_vocab]
+
+    @cached_property
+    def masks(self) -> Masks:
+        """Sets of token ids that programs about text ask for, of width `n_logits`."""
+        return Masks(self.vocabulary, self.n_logits)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The ids of a text, with the special tokens that the tokenizer puts around it."""
