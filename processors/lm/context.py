@@ -214,25 +214,26 @@ class LMTokenMask(Distribution[bool]):
     def __init__(self, context: LMContext, mask: TokenMask) -> None:
         self.context, self.mask = context, mask
 
-    async def _both(self) -> tuple[tuple[TokenMask, float], tuple[TokenMask, float]]:
-        """What is left, and its unnormalised log-mass, for False and for True."""
+    async def _left(self, value: bool) -> tuple[TokenMask, float]:
+        """The tokens that `value` leaves, and their unnormalised log-mass."""
         context = self.context
         await context._evaluate()
-        without, within = context.model_mask - self.mask, context.model_mask & self.mask
-        return (without, log_sum_exp(context._scaled(without))), (within, log_sum_exp(context._scaled(within)))
+        left = context.model_mask & self.mask if value else context.model_mask - self.mask
+        return left, log_sum_exp(context._scaled(left))
 
     async def sample(self, rng: np.random.Generator | None = None) -> tuple[bool, float]:
-        both = await self._both()
+        both = await self._left(False), await self._left(True)
         masses = np.array([mass for _, mass in both])
         k = choose(masses, np.random.default_rng() if rng is None else rng)
         self.context._restrict(*both[k])
         return bool(k), float(masses[k]) - log_sum_exp(masses)
 
     async def log_prob(self, value: bool) -> float:
-        return (await self._both())[bool(value)][1] - self.context._mass()
+        _, mass = await self._left(value)
+        return mass - self.context._mass()
 
     async def observe(self, value: bool) -> float:
-        mask, mass = (await self._both())[bool(value)]
+        mask, mass = await self._left(value)
         logprob = mass - self.context._mass()
         if mass > float("-inf"):
             self.context._restrict(mask, mass)

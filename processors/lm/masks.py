@@ -147,6 +147,7 @@ class Masks:
 
     def __init__(self, vocabulary: Vocabulary, size: int) -> None:
         self.vocabulary, self.size = vocabulary, size
+        self._of_length: dict[tuple[int, float], TokenMask] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
         return self
@@ -214,10 +215,12 @@ class Masks:
         return _ByLength(self)
 
     def token_length_mask(self, min: int | None = None, max: int | None = None) -> TokenMask:
-        """Tokens of `min` to `max` characters, both included; special tokens have none."""
+        """Tokens of `min` to `max` characters, both included; special tokens have none.  Made once for each pair."""
         low, high = 0 if min is None else min, float("inf") if max is None else max
-        text = self.where(lambda s: low <= len(s) <= high)
-        return text | self._special if low <= 0 <= high else text
+        if (low, high) not in self._of_length:
+            text = self.where(lambda s: low <= len(s) <= high)
+            self._of_length[low, high] = text | self._special if low <= 0 <= high else text
+        return self._of_length[low, high]
 
 
 class _ByLength:
