@@ -18,11 +18,14 @@ EOS = 4
 PATTERN = "(ab|c)(a|bc){0,2}b?"
 
 
-def problem(seed=0):
+SMALL = "(ab|c)a?b?"  # few texts: their posterior is met closely by a few thousand particles
+
+
+def problem(seed=0, pattern=PATTERN):
     """A model that is not too sure of anything, and an automaton."""
     mock = MockBackend(5, seed=seed)
     lm = toy_lm(TOKENS, EOS, lambda prefix: 0.5 * mock.logprobs([prefix])[0])
-    return lm, oc.compile_regex(PATTERN, lm.vocabulary)
+    return lm, oc.compile_regex(pattern, lm.vocabulary)
 
 
 def exact(lm, accepts=re.compile(PATTERN).fullmatch, prompt=(), max_tokens=9):
