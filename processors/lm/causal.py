@@ -307,8 +307,8 @@ class CachedCausalLM:
 
     @cached_property
     def str_vocab(self) -> list[str]:
-        """The text of each id.  A token that is no complete text is shown with its odd bytes as ``\\xNN``."""
-        return [token.decode("utf-8", "backslashreplace") for token in self.byte_vocab]
+        """The text of each id; bytes that are no complete character are U+FFFD."""
+        return [token.decode("utf-8", "replace") for token in self.byte_vocab]
 
     @cached_property
     def masks(self) -> Masks:

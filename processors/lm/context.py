@@ -35,6 +35,8 @@ from processors.lm.tokens import Token
 if TYPE_CHECKING:
     from processors.lm.causal import CachedCausalLM
 
+Scaled = np.ndarray[Any, np.dtype[np.float64]]
+
 __all__ = ["GuidedContext", "LMContext", "LMNextToken", "LMTokenMask"]
 
 
@@ -76,6 +78,7 @@ class LMContext:
         self.prompt_string_length = len(self._prompt)
         self.model_mask: TokenMask = lm.masks.ALL_TOKENS
         self._row: Row | None = None
+        self._left: Scaled | None = None
         self._log_mass: float | None = None
         self._shown: Row | None = None
 
@@ -109,8 +112,7 @@ class LMContext:
             self._take(self.lm.next_token_logprobs_unbatched(self.tokens))
         if self._shown is None:
             shown = np.full(self.lm.n_logits, -np.inf, dtype=np.float32)
-            bits = self.model_mask.bits
-            shown[bits] = self._scaled(self.model_mask) - self._mass()
+            shown[self.model_mask.bits] = self._present() - self._mass()
             shown.setflags(write=False)
             self._shown = shown
         return self._shown
@@ -147,16 +149,24 @@ class LMContext:
 
     def _take(self, row: Row) -> None:
         self._row = row
+        if self.temp == 1 and len(self.model_mask) == len(row):
+            self._log_mass = 0.0  # a row is normalised
 
-    def _scaled(self, mask: TokenMask) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _scaled(self, mask: TokenMask) -> Scaled:
         """Unnormalised log-probabilities of a mask's tokens, at this temperature."""
         if self._row is None:
             raise RuntimeError("the model was not asked yet")
-        return self._row[mask.bits].astype(np.float64) / self.temp
+        return np.divide(self._row[mask.bits], self.temp, dtype=np.float64)
+
+    def _present(self) -> Scaled:
+        """Those of the tokens not ruled out."""
+        if self._left is None:
+            self._left = self._scaled(self.model_mask)
+        return self._left
 
     def _mass(self) -> float:
         if self._log_mass is None:
-            self._log_mass = log_sum_exp(self._scaled(self.model_mask))
+            self._log_mass = log_sum_exp(self._present())
         return self._log_mass
 
     def _append(self, token_id: int) -> None:
@@ -164,13 +174,13 @@ class LMContext:
             raise ValueError(f"the model has no token {token_id}: ids are in 0 .. {self.lm.n_logits - 1}")
         self.tokens.append(token_id)
         self.model_mask = self.lm.masks.ALL_TOKENS
-        self._row = self._log_mass = self._shown = None
+        self._row = self._log_mass = self._left = self._shown = None
 
-    def _restrict(self, mask: TokenMask, log_mass: float) -> None:
-        self.model_mask, self._log_mass, self._shown = mask, log_mass, None
+    def _restrict(self, mask: TokenMask, left: Scaled, log_mass: float) -> None:
+        self.model_mask, self._left, self._log_mass, self._shown = mask, left, log_mass, None
 
 
-_SHARED = frozenset({"lm", "model_mask", "temp", "tokens", "_prompt", "_row", "_shown", "_log_mass"})
+_SHARED = frozenset({"lm", "model_mask", "temp", "tokens", "_prompt", "_row", "_left", "_shown", "_log_mass"})
 """What copies of a context share: it never changes, or (`tokens`) is copied by itself."""
 
 
@@ -183,12 +193,11 @@ class LMNextToken(Distribution[Token]):
     async def sample(self, rng: np.random.Generator | None = None) -> tuple[Token, float]:
         context = self.context
         await context._evaluate()
-        mask = context.model_mask
-        logprobs = context._scaled(mask) - context._mass()
-        k = choose(logprobs, np.random.default_rng() if rng is None else rng)
-        token_id = int(np.flatnonzero(mask.bits)[k])
+        present, mass = context._present(), context._mass()
+        k = choose(present, np.random.default_rng() if rng is None else rng)
+        token_id = int(context.model_mask.ids[k])
         context._append(token_id)
-        return Token(context.lm, token_id), float(logprobs[k])
+        return Token(context.lm, token_id), float(present[k]) - mass
 
     async def log_prob(self, value: Token | int) -> float:
         context, token_id = self.context, int(value)
@@ -214,29 +223,30 @@ class LMTokenMask(Distribution[bool]):
     def __init__(self, context: LMContext, mask: TokenMask) -> None:
         self.context, self.mask = context, mask
 
-    async def _left(self, value: bool) -> tuple[TokenMask, float]:
-        """The tokens that `value` leaves, and their unnormalised log-mass."""
+    async def _narrowed(self, value: bool) -> tuple[TokenMask, Scaled, float]:
+        """The tokens that `value` leaves, their unnormalised log-probabilities, and the log of their sum."""
         context = self.context
         await context._evaluate()
-        left = context.model_mask & self.mask if value else context.model_mask - self.mask
-        return left, log_sum_exp(context._scaled(left))
+        mask = context.model_mask & self.mask if value else context.model_mask - self.mask
+        left = context._scaled(mask)
+        return mask, left, log_sum_exp(left)
 
     async def sample(self, rng: np.random.Generator | None = None) -> tuple[bool, float]:
-        both = await self._left(False), await self._left(True)
-        masses = np.array([mass for _, mass in both])
+        both = await self._narrowed(False), await self._narrowed(True)
+        masses = np.array([mass for *_, mass in both])
         k = choose(masses, np.random.default_rng() if rng is None else rng)
         self.context._restrict(*both[k])
         return bool(k), float(masses[k]) - log_sum_exp(masses)
 
     async def log_prob(self, value: bool) -> float:
-        _, mass = await self._left(value)
+        *_, mass = await self._narrowed(value)
         return mass - self.context._mass()
 
     async def observe(self, value: bool) -> float:
-        mask, mass = await self._left(value)
+        mask, left, mass = await self._narrowed(value)
         logprob = mass - self.context._mass()
         if mass > float("-inf"):
-            self.context._restrict(mask, mass)
+            self.context._restrict(mask, left, mass)
         return logprob
 
     async def intervene(self, value: bool) -> bool:

@@ -6,6 +6,7 @@ observed or intervened on. Asking for a probability never does.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
@@ -49,9 +50,9 @@ def log_sum_exp(values: NDArray[Any]) -> float:
     (-inf, -0.2877)
     """
     top = float(values.max(initial=-np.inf))
-    if not np.isfinite(top):
+    if not math.isfinite(top):
         return top
-    return top + float(np.log(np.exp(values.astype(np.float64) - top).sum()))
+    return top + math.log(np.exp(values - top, dtype=np.float64).sum())
 
 
 def choose(log_weights: NDArray[Any], rng: np.random.Generator) -> int:
@@ -61,8 +62,8 @@ def choose(log_weights: NDArray[Any], rng: np.random.Generator) -> int:
         ValueError: no weight is positive.
     """
     top = float(log_weights.max(initial=-np.inf))
-    if not np.isfinite(top):
+    if not math.isfinite(top):
         raise ValueError("nothing to choose from: every weight is zero, or one is not finite")
-    sums = np.cumsum(np.exp(log_weights.astype(np.float64) - top))
-    i = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
-    return min(i, int(np.searchsorted(sums, sums[-1], side="left")))  # rounding up to the total
+    sums = np.cumsum(np.exp(log_weights - top, dtype=np.float64))
+    i = int(sums.searchsorted(rng.random() * sums[-1], side="right"))
+    return i if i < len(sums) else int(sums.searchsorted(sums[-1]))  # rounded up to the total

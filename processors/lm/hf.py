@@ -166,6 +166,11 @@ class _Planned(NamedTuple):
     added: list[Node]
 
 
+def _planned(place: int, prefix: tuple[int, ...], path: list[Node], added: list[Node]) -> _Planned:
+    slots = [node.slot for node in path] + [node.slot for node in added]
+    return _Planned(place, prefix[min(len(path), len(prefix) - 1) :], slots, added)
+
+
 class TransformersBackend(Backend):
     """A causal language model of `transformers` with a pool of keys and values.
 
@@ -275,30 +280,32 @@ class TransformersBackend(Backend):
     ) -> tuple[list[_Planned], list[int]]:
         """The rows of the next forward, of about the same number of new tokens, and the rows that come later."""
         trie.tick()
-        n_new = {i: len(prefixes[i]) - len(trie.walk(prefixes[i], lora)) for i in waiting}
-        trie.tick()  # what was only looked at may go
+        paths = {i: trie.walk(prefixes[i], lora) for i in waiting}
         batch: list[_Planned] = []
         later: list[int] = []
-        for i in sorted(waiting, key=n_new.__getitem__, reverse=True):
+        for i in sorted(waiting, key=lambda i: len(paths[i]) - len(prefixes[i])):
             prefix = prefixes[i]
-            path = trie.walk(prefix, lora)
-            n_missing = len(prefix) - len(path)
-            if batch and max(2 * n_missing, 8) < len(batch[0].tokens):
+            path = trie.walk(prefix, lora, paths[i])  # rows of this batch may have added to it
+            if batch and max(2 * (len(prefix) - len(path)), 8) < len(batch[0].tokens):
                 later.append(i)  # in this forward it would be mostly padding
                 continue
-            added = trie.extend(path, prefix[len(path) :], lora) if n_missing else []
-            if added is None:
-                if not batch:
+            added = trie.extend(path, prefix[len(path) :], lora)
+            if added is None and not batch:
+                trie.tick()  # what the other rows have may go
+                path = trie.walk(prefix, lora)
+                added = trie.extend(path, prefix[len(path) :], lora)
+                if added is None:
                     raise LimitExceededError(
                         f"a prefix of {len(prefix)} tokens needs more than the {trie.capacity} tokens that kv_bytes "
                         "has room for: raise kv_bytes, or compute without a cache (kv_bytes=0)",
                         given=len(prefix),
                         limit=trie.capacity,
                     )
+                return [_planned(i, prefix, path, added)], [k for k in waiting if k != i]
+            if added is None:
                 later.append(i)
                 continue
-            slots = [node.slot for node in path] + [node.slot for node in added]
-            batch.append(_Planned(i, prefix[min(len(path), len(prefix) - 1) :], slots, added))
+            batch.append(_planned(i, prefix, path, added))
         return batch, sorted(later)
 
     def _whole(self, prefixes: Sequence[tuple[int, ...]], waiting: list[int]) -> tuple[list[_Planned], list[int]]:

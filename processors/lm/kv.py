@@ -65,19 +65,23 @@ class KVTrie:
         """Begin a batch: what is walked from now on is not evicted until the next tick."""
         self._now += 1
 
-    def walk(self, prefix: Sequence[int], lora: str | None = None) -> list[Node]:
-        """The nodes of the longest beginning of `prefix` that is held, stamped as used now.  O(len(prefix))."""
-        node = self._roots.get(lora)
-        path: list[Node] = []
+    def walk(self, prefix: Sequence[int], lora: str | None = None, path: Sequence[Node] = ()) -> list[Node]:
+        """The nodes of the longest beginning of `prefix` that is held, stamped as used now.
+
+        Args:
+            path: what an earlier walk since the last tick found; only what lies behind it is looked for.
+        """
+        node = path[-1] if path else self._roots.get(lora)
+        found = list(path)
         if node is None:
-            return path
-        for token in prefix:
+            return found
+        for token in prefix[len(path) :]:
             node = node.children.get(token)
             if node is None:
                 break
-            path.append(node)
-        self._stamp[[node.slot for node in path]] = self._now
-        return path
+            found.append(node)
+        self._stamp[[node.slot for node in found[len(path) :]]] = self._now
+        return found
 
     def extend(self, path: list[Node], tokens: Sequence[int], lora: str | None = None) -> list[Node] | None:
         """New nodes for `tokens` behind a path that was walked since the last tick.

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outlines_core.bitmask import n_words, pack_ids, unpack_ids
+from outlines_core.bitmask import n_words, pack_ids
 from outlines_core.vocabulary import Vocabulary
 
 __all__ = ["Masks", "TokenMask"]
+
+_REMEMBERED = 256
+"""So many frozensets keep their masks."""
 
 
 class TokenMask(Set[int]):
@@ -70,6 +73,13 @@ class TokenMask(Set[int]):
         bits.setflags(write=False)
         return bits
 
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """The ids, ascending; read-only."""
+        ids = np.flatnonzero(self.bits)
+        ids.setflags(write=False)
+        return ids
+
     def __contains__(self, item: object) -> bool:
         try:
             i = operator.index(item)  # type: ignore[arg-type]
@@ -78,7 +88,7 @@ class TokenMask(Set[int]):
         return 0 <= i < self.size and bool(self.words[i >> 5] >> np.uint32(i & 31) & np.uint32(1))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(unpack_ids(self.words).tolist())
+        return iter(self.ids.tolist())
 
     def __len__(self) -> int:
         return int(np.bitwise_count(self.words).sum())
@@ -148,13 +158,22 @@ class Masks:
     def __init__(self, vocabulary: Vocabulary, size: int) -> None:
         self.vocabulary, self.size = vocabulary, size
         self._of_length: dict[tuple[int, float], TokenMask] = {}
+        self._of_set: dict[frozenset[int], TokenMask] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
         return self
 
     def of(self, ids: Iterable[int]) -> TokenMask:
-        """The mask of some ids."""
-        return ids if isinstance(ids, TokenMask) else TokenMask.of(ids, self.size)
+        """The mask of some ids.  Of a frozenset it is remembered; of other sets it is made each time."""
+        if isinstance(ids, TokenMask):
+            return ids
+        if not isinstance(ids, frozenset):
+            return TokenMask.of(ids, self.size)
+        if ids not in self._of_set:
+            if len(self._of_set) >= _REMEMBERED:
+                self._of_set.clear()
+            self._of_set[ids] = TokenMask.of(ids, self.size)
+        return self._of_set[ids]
 
     def where(self, accepts: Callable[[str], bool]) -> TokenMask:
         """The text tokens whose text is accepted; broken UTF-8 is shown to it as U+FFFD."""

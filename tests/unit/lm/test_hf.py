@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
@@ -108,6 +108,7 @@ def test_equal_ends_behind_different_cached_pasts(models):
     close(backend.logprobs(texts), [plain(model, text) for text in texts])
 
 
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_history_under_eviction(models, data):
     model = models["llama"]

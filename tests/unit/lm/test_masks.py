@@ -89,3 +89,6 @@ def test_masks_by_name():
     assert named(masks.token_length_mask(max=0)) == {14, 15}
     assert masks.token_length_mask() == masks.ALL_TOKENS
     assert copy.deepcopy(masks) is masks
+    assert masks.of(frozenset({1, 2})) is masks.of(frozenset({2, 1})) == {1, 2}
+    for i in range(600):
+        assert masks.of(frozenset({i % 16, i // 16 % 16, i // 256})) == {i % 16, i // 16 % 16, i // 256}
