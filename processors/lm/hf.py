@@ -1,0 +1,417 @@
+"""Models of `transformers`, decoded incrementally: a new token costs one token's forward, whatever the rest is.
+
+Keys and values live in one pool per layer, a slot per token; `KVTrie` says which slots a prefix has. A forward takes
+rows whose pasts differ in length and content. Its columns are aligned on the right:
+
+    past                new           row 0    .  .  a  b | C          "." padding (slot 0)
+                                      row 1    a  b  c  . | .  wrong: a gap would shift what sliding windows see
+                                      row 1    .  a  b  c | D  E -> the whole row is moved:  a  b  c  D  E
+
+so the distance of two columns is the distance of their positions (sliding windows, ALiBi), and the last column holds
+the token whose successor is asked for. Within a layer the new keys and values are written to the pool before the rows
+are gathered from it: rows of one batch share what they have in common even if it is computed only now.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
+from processors.lm.backend import Backend, Row
+from processors.lm.kv import KVTrie, Node
+
+__all__ = ["TransformersBackend"]
+
+
+class _Columns(NamedTuple):
+    """Where a batch lies in the pool.  All on one device.
+
+    slots: (B * L,) slot of each column, row by row.   rows: (N,) which of the B * Q new tokens are written, or None
+    for all; into: (N,) their slots.
+    """
+
+    slots: torch.Tensor
+    rows: torch.Tensor | None
+    into: torch.Tensor
+
+
+class _Pool:
+    """Keys and values of one layer, (n_slots, n_heads, dim) each; slot 0 is zero for ever."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self.keys, self.values = (torch.zeros_like(x[0].transpose(0, 1)[:0]) for x in (keys, values))
+
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+    @property
+    def bytes_per_slot(self) -> int:
+        return sum(math.prod(x.shape[1:]) * x.element_size() for x in (self.keys, self.values))
+
+    def reach(self, n: int, limit: int) -> None:
+        """Make room for slots 0 .. n - 1, doubling."""
+        have = len(self.keys)
+        if n > have:
+            grown = min(max(n, 2 * have, 256), limit)
+            self.keys, self.values = (
+                torch.cat([x, x.new_zeros((grown - have, *x.shape[1:]))]) for x in (self.keys, self.values)
+            )
+
+
+class _PooledLayer(CacheLayerMixin):
+    """A layer of the cache that a forward sees: writes into the pool, answers with whole rows."""
+
+    is_sliding = False
+    is_croppable = False
+
+    def __init__(self, batch: _PooledCache, index: int) -> None:
+        super().__init__()
+        self._batch, self._index = batch, index
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        del args, kwargs  # rotary tables of older signatures
+        return self._batch.exchange(self._index, key_states, value_states)
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Nothing to do: the pool is there."""
+
+    def get_seq_length(self) -> int:
+        return self._batch.n_before
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._batch.n_before + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class _PooledCache(Cache):
+    """What a forward takes for its `past_key_values`.
+
+    Args:
+        pools: of every layer.   columns: by device.   n_before: columns before the first of the new ones.
+    """
+
+    def __init__(self, pools: list[_Pool], columns: _Columns, n_before: int) -> None:
+        super().__init__(layers=[_PooledLayer(self, i) for i in range(max(1, len(pools)))])
+        self.pools, self.n_before = pools, n_before
+        self._columns = {columns.slots.device: columns}
+        self._home = columns
+
+    def _on(self, device: torch.device) -> _Columns:
+        if device not in self._columns:
+            slots, rows, into = self._home
+            self._columns[device] = _Columns(
+                slots.to(device), None if rows is None else rows.to(device), into.to(device)
+            )
+        return self._columns[device]
+
+    def exchange(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new keys and values, (B, heads, Q, dim); return those of all columns, (B, heads, L, dim)."""
+        columns, pool = self._on(keys.device), self.pools[layer]
+        whole = []
+        for pooled, new in ((pool.keys, keys), (pool.values, values)):
+            flat = new.transpose(1, 2).reshape(-1, new.shape[1], new.shape[3])
+            pooled.index_copy_(0, columns.into, flat if columns.rows is None else flat[columns.rows])
+            gathered = pooled.index_select(0, columns.slots)
+            whole.append(gathered.view(new.shape[0], -1, *gathered.shape[1:]).transpose(1, 2))
+        return whole[0], whole[1]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        del layer_idx
+        return self.n_before
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        del layer_idx
+        return self.n_before + query_length, 0
+
+    def update_indexer(self, indexer_key_states: torch.Tensor, layer_idx: int) -> torch.Tensor:
+        del indexer_key_states, layer_idx
+        raise UnsupportedFeatureError("sparse attention with an index of its own is not kept", feature="indexer cache")
+
+
+class _Probe(_PooledCache):
+    """The cache of a first forward of one token, which finds out what the layers keep."""
+
+    def __init__(self, device: torch.device) -> None:
+        nothing = torch.zeros(0, dtype=torch.int64, device=device)
+        super().__init__([], _Columns(nothing, nothing, nothing), 0)
+        self.found: dict[int, _Pool] = {}
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        del args, kwargs
+        self.found[layer_idx] = _Pool(key_states, value_states)
+        return key_states, value_states
+
+
+class _Planned(NamedTuple):
+    """One row of a forward: `tokens` are fed, `slots` hold the whole prefix, `added` are the nodes to be written."""
+
+    place: int
+    tokens: Sequence[int]
+    slots: list[int]
+    added: list[Node]
+
+
+def _planned(place: int, prefix: tuple[int, ...], path: list[Node], added: list[Node]) -> _Planned:
+    slots = [node.slot for node in path] + [node.slot for node in added]
+    return _Planned(place, prefix[min(len(path), len(prefix) - 1) :], slots, added)
+
+
+class TransformersBackend(Backend):
+    """A causal language model of `transformers` with a pool of keys and values.
+
+    Args:
+        model: in eval mode; on any device, or on several.
+        kv_bytes: bound of the pool; 0 keeps nothing and computes every prefix from its beginning, which any causal
+            model can do.
+        max_length: the longest prefix; default what the model's configuration names as its largest position.
+
+    Attributes:
+        n_forwards: calls of the model.   n_tokens: tokens fed to it without padding.  For tests and reports.
+
+    Raises:
+        ValueError: the model is in training mode.
+        UnsupportedFeatureError: the model keeps something else than keys and values of each token (recurrent states).
+
+    Cost: a forward over the tokens that are not in the pool, at least one token a row; memory up to `kv_bytes`.
+    """
+
+    def __init__(self, model: Any, *, kv_bytes: int = 2**30, max_length: int | None = None) -> None:
+        if model.training:
+            raise ValueError("the model is in training mode, where dropout changes what it says: call model.eval()")
+        self.model = model
+        config = model.config.get_text_config(decoder=True)
+        self.max_length = getattr(config, "max_position_embeddings", None) if max_length is None else max_length
+        self.n_forwards = self.n_tokens = 0
+        self._lock = threading.Lock()
+        self._takes = inspect.signature(model.forward).parameters.keys()
+        self._loras: set[str] = set()
+        self._active: str | None = None
+        embeddings = model.get_input_embeddings().weight
+        self._device: torch.device = embeddings.device
+        self._pools: list[_Pool] = []
+        self._trie: KVTrie | None = None
+        with torch.inference_mode():
+            if kv_bytes:
+                self._probe(kv_bytes)
+            else:
+                self.n_logits = self._call(torch.zeros((1, 1), dtype=torch.int64, device=self._device)).shape[-1]
+
+    # -- what is asked -------------------------------------------------------------------------------------------------
+
+    def logprobs(self, prefixes: Sequence[tuple[int, ...]], lora: str | None = None) -> list[Row]:
+        rows: dict[int, Row] = {}
+        with self._lock, torch.inference_mode():
+            self._activate(lora)
+            waiting = list(range(len(prefixes)))
+            while waiting:
+                if self._trie is None:
+                    batch, waiting = self._whole(prefixes, waiting)
+                else:
+                    batch, waiting = self._plan(self._trie, prefixes, waiting, lora)
+                rows.update(zip((row.place for row in batch), self._forward(batch), strict=True))
+        return [rows[i] for i in range(len(prefixes))]
+
+    def clear(self) -> None:
+        with self._lock:
+            if self._trie is not None:
+                self._trie.clear()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(pool.nbytes for pool in self._pools)
+
+    @property
+    def n_cached_tokens(self) -> int:
+        """Tokens whose keys and values are held."""
+        return 0 if self._trie is None else len(self._trie)
+
+    # -- adapters ------------------------------------------------------------------------------------------------------
+
+    @property
+    def loras(self) -> frozenset[str]:
+        return frozenset(self._loras)
+
+    def add_lora(self, path: str, name: str) -> None:
+        with self._lock:
+            self.model.load_adapter(path, adapter_name=name)
+            self.model.disable_adapters()
+            self._loras.add(name)
+            self._active = None
+
+    def remove_lora(self, name: str) -> None:
+        with self._lock:
+            self.model.delete_adapter(name)
+            self._loras.discard(name)
+            self._active = None
+            if self._trie is not None:
+                self._trie.forget_lora(name)
+
+    def _activate(self, lora: str | None) -> None:
+        if lora == self._active:
+            return
+        if lora is None:
+            self.model.disable_adapters()
+        elif lora in self._loras:
+            self.model.enable_adapters()
+            self.model.set_adapter(lora)
+        else:
+            raise ValueError(f"no LoRA adapter is named {lora!r}; there are {sorted(self._loras)}")
+        self._active = lora
+
+    # -- planning ------------------------------------------------------------------------------------------------------
+
+    def _plan(
+        self, trie: KVTrie, prefixes: Sequence[tuple[int, ...]], waiting: list[int], lora: str | None
+    ) -> tuple[list[_Planned], list[int]]:
+        """The rows of the next forward, of about the same number of new tokens, and the rows that come later."""
+        trie.tick()
+        paths = {i: trie.walk(prefixes[i], lora) for i in waiting}
+        batch: list[_Planned] = []
+        later: list[int] = []
+        for i in sorted(waiting, key=lambda i: len(paths[i]) - len(prefixes[i])):
+            prefix = prefixes[i]
+            path = trie.walk(prefix, lora, paths[i])  # rows of this batch may have added to it
+            if batch and max(2 * (len(prefix) - len(path)), 8) < len(batch[0].tokens):
+                later.append(i)  # in this forward it would be mostly padding
+                continue
+            added = trie.extend(path, prefix[len(path) :], lora)
+            if added is None and not batch:
+                trie.tick()  # what the other rows have may go
+                path = trie.walk(prefix, lora)
+                added = trie.extend(path, prefix[len(path) :], lora)
+                if added is None:
+                    raise LimitExceededError(
+                        f"a prefix of {len(prefix)} tokens needs more than the {trie.capacity} tokens that kv_bytes "
+                        "has room for: raise kv_bytes, or compute without a cache (kv_bytes=0)",
+                        given=len(prefix),
+                        limit=trie.capacity,
+                    )
+                return [_planned(i, prefix, path, added)], [k for k in waiting if k != i]
+            if added is None:
+                later.append(i)
+                continue
+            batch.append(_planned(i, prefix, path, added))
+        return batch, sorted(later)
+
+    def _whole(self, prefixes: Sequence[tuple[int, ...]], waiting: list[int]) -> tuple[list[_Planned], list[int]]:
+        """Without a pool: rows of about the same length, each computed from its beginning."""
+        longest = max(len(prefixes[i]) for i in waiting)
+        now = [i for i in waiting if 2 * len(prefixes[i]) >= longest]
+        return [_Planned(i, prefixes[i], [], []) for i in now], [i for i in waiting if i not in set(now)]
+
+    # -- computing -----------------------------------------------------------------------------------------------------
+
+    def _forward(self, batch: list[_Planned]) -> list[Row]:
+        n_rows, n_new = len(batch), max(len(row.tokens) for row in batch)
+        self.n_forwards += 1
+        self.n_tokens += sum(len(row.tokens) for row in batch)
+        ids = np.zeros((n_rows, n_new), dtype=np.int64)
+        if self._trie is None:
+            mask = np.zeros((n_rows, n_new), dtype=np.int64)
+            for i, row in enumerate(batch):  # aligned on the left: what comes behind the end changes nothing
+                ids[i, : len(row.tokens)] = row.tokens
+                mask[i, : len(row.tokens)] = 1
+            logits = self._call(self._tensor(ids), attention_mask=self._tensor(mask), use_cache=False)
+            last = [len(row.tokens) - 1 for row in batch]
+            return self._rows([logits[i, k] for i, k in enumerate(last)])
+        n_columns = max(len(row.slots) for row in batch)
+        positions = np.zeros((n_rows, n_new), dtype=np.int64)
+        slots = np.zeros((n_rows, n_columns), dtype=np.int64)
+        written: list[int] = []
+        into: list[int] = []
+        for i, row in enumerate(batch):
+            q, length = len(row.tokens), len(row.slots)
+            ids[i, n_new - q :] = row.tokens
+            positions[i, n_new - q :] = range(length - q, length)
+            slots[i, n_columns - length :] = row.slots
+            written.extend(range((i + 1) * n_new - len(row.added), (i + 1) * n_new))
+            into.extend(node.slot for node in row.added)
+        try:
+            for pool in self._pools:
+                pool.reach(self._trie.top, self._trie.capacity + 1)
+            columns = _Columns(
+                self._tensor(slots.reshape(-1)),
+                None if len(written) == n_rows * n_new else self._tensor(np.array(written, dtype=np.int64)),
+                self._tensor(np.array(into, dtype=np.int64)),
+            )
+            logits = self._call(
+                self._tensor(ids),
+                attention_mask=self._tensor((slots > 0).astype(np.int64)),
+                position_ids=self._tensor(positions),
+                past_key_values=_PooledCache(self._pools, columns, n_columns - n_new),
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            return self._rows(list(logits[:, -1]))
+        except BaseException:
+            self._trie.forget([node for row in batch for node in row.added])  # their slots hold nothing
+            raise
+
+    def _call(self, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        """The logits of a forward; arguments that the model does not know are left out."""
+        known = {name: value for name, value in arguments.items() if name in self._takes}
+        logits: torch.Tensor = self.model(input_ids=ids, **known).logits
+        return logits
+
+    def _rows(self, logits: list[torch.Tensor]) -> list[Row]:
+        """Log-softmax in float32, each row in memory of its own: a row that is kept keeps no batch alive."""
+        if logits[0].device.type == "cpu":
+            return [torch.log_softmax(row.float(), dim=-1).numpy() for row in logits]
+        together = torch.log_softmax(torch.stack(logits).float(), dim=-1).cpu().numpy()
+        return [row.copy() for row in together]
+
+    def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+    def _probe(self, kv_bytes: int) -> None:
+        """Learn from one forward what the layers keep of a token."""
+        kind = type(self.model).__name__
+        remedy = "; TransformersBackend(model, kv_bytes=0) computes every prefix from its beginning"
+        if "past_key_values" not in self._takes:
+            raise UnsupportedFeatureError(
+                f"{kind} keeps no keys and values between forwards{remedy}", feature="KV cache", path=kind
+            )
+        probe = _Probe(self._device)
+        token = torch.zeros((1, 1), dtype=torch.int64, device=self._device)
+        layers = getattr(self.model.config.get_text_config(decoder=True), "layer_types", None) or []
+        odd = sorted({layer for layer in layers if layer not in _ATTENTION})
+        if odd:
+            raise UnsupportedFeatureError(
+                f"{kind} has layers of other kinds than attention ({', '.join(odd)}){remedy}",
+                feature=odd[0],
+                path=kind,
+            )
+        self.n_logits = self._call(
+            token,
+            attention_mask=torch.ones_like(token),
+            position_ids=token,
+            past_key_values=probe,
+            use_cache=True,
+        ).shape[-1]
+        n = len(probe.found)
+        if sorted(probe.found) != list(range(n)) or not n:
+            raise UnsupportedFeatureError(
+                f"{kind} keeps something else than the keys and values of each token{remedy}",
+                feature="KV cache",
+                path=kind,
+            )
+        self._pools = [probe.found[i] for i in range(n)]
+        self._trie = KVTrie(max(1, kv_bytes // sum(pool.bytes_per_slot for pool in self._pools) - 1))
+
+
+_ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
