@@ -6,11 +6,51 @@ Names are loaded on first use: importing the package imports neither torch nor t
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from processors.generation.behaviour import TransformersSpec, extra_config_module, init_cache, traverse_cache
+    from processors.generation.builder import build_generate
+    from processors.generation.config import (
+        BeamSearch,
+        ContrastiveSearch,
+        GenerationConfig,
+        GreedySearch,
+        MultinomialSampling,
+    )
+    from processors.generation.typed import Grammar, Regex, generate
 
-_LAZY: dict[str, str] = {}
+__all__ = [
+    "BeamSearch",
+    "ContrastiveSearch",
+    "GenerationConfig",
+    "Grammar",
+    "GreedySearch",
+    "MultinomialSampling",
+    "Regex",
+    "TransformersSpec",
+    "build_generate",
+    "extra_config_module",
+    "generate",
+    "init_cache",
+    "traverse_cache",
+]
+
+_LAZY: dict[str, str] = {
+    "BeamSearch": "config",
+    "ContrastiveSearch": "config",
+    "GenerationConfig": "config",
+    "Grammar": "typed",
+    "GreedySearch": "config",
+    "MultinomialSampling": "config",
+    "Regex": "typed",
+    "TransformersSpec": "behaviour",
+    "build_generate": "builder",
+    "extra_config_module": "behaviour",
+    "generate": "typed",
+    "init_cache": "behaviour",
+    "traverse_cache": "behaviour",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -164,8 +164,8 @@ class Generate:
             return None
         if seed is None:
             raise ValueError('sampling needs inputs["seed"]: one int a row')
-        seeds: Any = torch.as_tensor(seed).tolist()
-        if not isinstance(seeds, list) or len(seeds) != n_rows or not all(isinstance(one, int) for one in seeds):
+        seeds = seed.tolist() if hasattr(seed, "tolist") else seed
+        if not isinstance(seeds, (list, tuple)) or len(seeds) != n_rows or not all(isinstance(one, int) for one in seeds):
             raise ValueError(f'inputs["seed"] must be one int for each of {n_rows} rows, not {seed!r}')
         return RowRandom(seeds)
 

@@ -36,9 +36,9 @@ def lengths_of(token_ids: torch.Tensor) -> list[int]:
     return [next((k + 1 for k, token in enumerate(row) if token in ENDS), len(row)) for row in rows]
 
 
-@pytest.mark.parametrize("cache", ["dynamic", "static", None])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 class TestEqualsTransformers:
+    @pytest.mark.parametrize("cache", ["dynamic", "static", None])
     def test_greedy(self, name, cache):
         model = model_of(name)
         output = generate(model, spec=TransformersSpec(model.config, cache))
@@ -46,13 +46,15 @@ class TestEqualsTransformers:
         assert output["length"].tolist() == lengths_of(output["token_ids"])
 
     @pytest.mark.parametrize(
-        "options",
+        ("cache", "options"),
         [
-            {"num_beams": 3},
-            {"num_beams": 4, "length_penalty": 0.3, "early_stopping": True},
-            {"num_beams": 2, "length_penalty": 2.0, "early_stopping": "never"},
-            {"num_beams": 3, "length_penalty": -1.0},
-            {"num_beams": 1},
+            ("dynamic", {"num_beams": 3}),
+            ("dynamic", {"num_beams": 4, "length_penalty": 0.3, "early_stopping": True}),
+            ("static", {"num_beams": 4, "length_penalty": 0.3, "early_stopping": True}),
+            (None, {"num_beams": 4, "length_penalty": 0.3, "early_stopping": True}),
+            ("dynamic", {"num_beams": 2, "length_penalty": 2.0, "early_stopping": "never"}),
+            ("dynamic", {"num_beams": 3, "length_penalty": -1.0}),
+            ("dynamic", {"num_beams": 1}),
         ],
         ids=str,
     )
