@@ -66,7 +66,7 @@ class Decoder:
         if self._hidden:
             layers = outputs.decoder_hidden_states if is_encoder_decoder else outputs.hidden_states
             hidden = layers[-1].float()
-        return Step(outputs.logits[:, -1].to(torch.float32, copy=True), hidden)
+        return Step(outputs.logits[:, -1].float(), hidden)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep `rows` (n,) int64, in that order; a row may be taken more than once.

@@ -45,7 +45,7 @@ class Output(TypedDict):
 
 
 class Ends:
-    """Which tokens end a row: end tokens, those that complete a stop string, the last that there is room for."""
+    """Which tokens end a row: end tokens, and those that complete a stop string."""
 
     def __init__(self, ids: Sequence[int], stops: StopStrings | None, device: torch.device) -> None:
         self.ids = tuple(ids)
@@ -56,7 +56,7 @@ class Ends:
         """How far rows have come in stop strings before the first token."""
         return [0] * n_rows
 
-    def after(self, states: Sequence[int], tokens: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+    def after(self, states: Sequence[int], tokens: torch.Tensor) -> tuple[Sequence[int], torch.Tensor]:
         """Follow a token a row.
 
         Args:
@@ -65,9 +65,9 @@ class Ends:
         Returns:
             The states behind the tokens, and (n_rows,) bool: does the row end?
         """
-        ended = torch.isin(tokens, self._tensor)
+        ended = tokens == self.ids[0] if len(self.ids) == 1 else torch.isin(tokens, self._tensor)
         if self._stops is None:
-            return list(states), ended
+            return states, ended
         steps = [self._stops.step(state, token) for state, token in zip(states, tokens.tolist(), strict=True)]
         complete = torch.tensor([length is not None for _, length in steps], device=tokens.device)
         return [state for state, _ in steps], ended | complete
@@ -78,8 +78,7 @@ class Run:
     """The rows of a call while it is under way.
 
     Attributes:
-        pipeline: None until the strategy knows how many rows its processors see.
-        length: (n_rows,) int64: new tokens a row.
+        make_pipeline: the logits processors for rows, which are as many as the strategy says.
     """
 
     config: GenerationConfig
@@ -90,42 +89,51 @@ class Run:
     make_pipeline: Callable[[Context], Pipeline]
     random: RowRandom | None
     on_token: Callable[[TokenEvent], None] | None
-    length: torch.Tensor = field(init=False)
-    _stop_states: list[int] = field(init=False)
+    _length: torch.Tensor = field(init=False)  # of rows that have ended
+    _n_finished: int = field(init=False)
+    _stop_states: Sequence[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        n_rows = self.ctx.sequences.shape[0]
-        self.length = torch.zeros(n_rows, dtype=torch.int64, device=self.ctx.sequences.device)
-        self._stop_states = self.ends.start(n_rows)
+        self._length = torch.zeros_like(self.ctx.sequences[:, 0])
+        self._n_finished = int(self.ctx.finished.sum())
+        self._stop_states = self.ends.start(self.ctx.sequences.shape[0])
+
+    @property
+    def length(self) -> torch.Tensor:
+        """(n_rows,) int64: new tokens."""
+        return torch.where(self.ctx.finished, self._length, self.ctx.length - self.ctx.input_length)
 
     def is_done(self) -> bool:
         """Have all rows ended?"""
-        return bool(self.ctx.finished.all())
+        return self._n_finished == self.ctx.sequences.shape[0]
 
-    def check(self, logits: torch.Tensor) -> None:
-        """Raise ValueError if a row that goes on has no token left, or logits that are no numbers."""
-        open_ = (logits.amax(1) > -math.inf) | self.ctx.finished
-        if not open_.all():
-            row = int((~open_).nonzero()[0])
-            raise ValueError(
-                f"row {row}: no token is left at position {self.ctx.length - self.ctx.input_length} of the text: the "
-                "rules and logits processors contradict each other, or the model's logits are not numbers"
-            )
+    def check(self, best: torch.Tensor) -> None:
+        """Raise ValueError if a row that goes on has no token left: `best` (n_rows,) is the largest of its logits."""
+        is_open = best > -math.inf  # NaN is not larger
+        if is_open.all() or (is_open := is_open | self.ctx.finished).all():
+            return
+        row = int((~is_open).nonzero()[0])
+        raise ValueError(
+            f"row {row}: no token is left at position {self.ctx.length - self.ctx.input_length} of the text: the "
+            "rules and logits processors contradict each other, or the model's logits are not numbers"
+        )
 
     def append(self, tokens: torch.Tensor) -> None:
         """Write a token (n_rows,) to each row that has not ended, see which end, and call the hook."""
         ctx = self.ctx
         was = ctx.finished
-        tokens = tokens.masked_fill(was, self.pad)
+        if self._n_finished:
+            tokens = tokens.masked_fill(was, self.pad)
         ctx.sequences[:, ctx.length] = tokens
         ctx.length += 1
         self._stop_states, ended = self.ends.after(self._stop_states, tokens)
-        if ctx.length == ctx.max_length:
-            ended = torch.ones_like(ended)
-        self.length = self.length + ~was
-        ctx.finished = was | ended
+        ctx.finished = was | ended if ctx.length < ctx.max_length else torch.ones_like(was)
+        n_finished = int(ctx.finished.sum())
+        if n_finished != self._n_finished:
+            self._length = torch.where(was, self._length, ctx.length - ctx.input_length)
+            self._n_finished = n_finished
         if self.on_token is not None:
-            self.on_token({"token_id": tokens.clone(), "finished": ctx.finished.clone(), "length": self.length.clone()})
+            self.on_token({"token_id": tokens.clone(), "finished": ctx.finished.clone(), "length": self.length})
 
     def output(self) -> Output:
         """What was said."""

@@ -165,7 +165,8 @@ class Generate:
         if seed is None:
             raise ValueError('sampling needs inputs["seed"]: one int a row')
         seeds = seed.tolist() if hasattr(seed, "tolist") else seed
-        if not isinstance(seeds, (list, tuple)) or len(seeds) != n_rows or not all(isinstance(one, int) for one in seeds):
+        is_list = isinstance(seeds, (list, tuple)) and len(seeds) == n_rows
+        if not is_list or not all(isinstance(one, int) for one in seeds):
             raise ValueError(f'inputs["seed"] must be one int for each of {n_rows} rows, not {seed!r}')
         return RowRandom(seeds)
 
@@ -214,10 +215,9 @@ def _step_by_step(run: Run) -> Output:
     pipeline = run.make_pipeline(ctx)
     while not run.is_done():
         logits = pipeline(run.decoder(ctx.ids).logits, ctx)
-        run.check(logits)
-        if run.random is None:
-            tokens = logits.argmax(1)
-        else:
+        best, tokens = logits.max(1)
+        run.check(best)
+        if run.random is not None:
             positions = [ctx.length - ctx.input_length] * logits.shape[0]
             tokens = pick(logits.softmax(1), run.random.uniforms(positions))
         run.append(tokens)

@@ -39,7 +39,7 @@ def contrastive_search(run: Run, strategy: ContrastiveSearch) -> Output:
     counts = F.pad(ctx.prompt_mask, (0, max_length - ctx.input_length), value=True)
     while True:
         logits = pipeline(logits, ctx)
-        run.check(logits)
+        run.check(logits.amax(1))
         probs, candidates = logits.softmax(1).topk(k)
         if ctx.length == ctx.input_length:
             run.decoder.select(rows.repeat_interleave(k))
