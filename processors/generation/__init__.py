@@ -9,7 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from processors.generation.behaviour import TransformersSpec, extra_config_module, init_cache, traverse_cache
+    from processors.generation.builder import build_generate
     from processors.generation.chat import ChatSampler
+    from processors.generation.config import (
+        BeamSearch,
+        ContrastiveSearch,
+        GenerationConfig,
+        GreedySearch,
+        MultinomialSampling,
+    )
     from processors.generation.sampler import Sampler
     from processors.generation.sampling import (
         Greedy,
@@ -21,12 +30,20 @@ if TYPE_CHECKING:
     )
     from processors.generation.state import SamplerOutput, SamplingState
     from processors.generation.tools import ToolFormat
+    from processors.generation.typed import Grammar, Regex, generate
 
 __all__ = [
+    "BeamSearch",
     "ChatSampler",
+    "ContrastiveSearch",
+    "GenerationConfig",
+    "Grammar",
     "Greedy",
+    "GreedySearch",
     "MinPSampling",
+    "MultinomialSampling",
     "RandomSampling",
+    "Regex",
     "Sampler",
     "SamplerOutput",
     "SamplingMethod",
@@ -34,13 +51,26 @@ __all__ = [
     "ToolFormat",
     "TopPSampling",
     "TopkSampling",
+    "TransformersSpec",
+    "build_generate",
+    "extra_config_module",
+    "generate",
+    "init_cache",
+    "traverse_cache",
 ]
 
-_LAZY = {
+_LAZY: dict[str, str] = {
+    "BeamSearch": "config",
     "ChatSampler": "chat",
+    "ContrastiveSearch": "config",
+    "GenerationConfig": "config",
+    "Grammar": "typed",
     "Greedy": "sampling",
+    "GreedySearch": "config",
     "MinPSampling": "sampling",
+    "MultinomialSampling": "config",
     "RandomSampling": "sampling",
+    "Regex": "typed",
     "Sampler": "sampler",
     "SamplerOutput": "state",
     "SamplingMethod": "sampling",
@@ -48,6 +78,12 @@ _LAZY = {
     "ToolFormat": "tools",
     "TopPSampling": "sampling",
     "TopkSampling": "sampling",
+    "TransformersSpec": "behaviour",
+    "build_generate": "builder",
+    "extra_config_module": "behaviour",
+    "generate": "typed",
+    "init_cache": "behaviour",
+    "traverse_cache": "behaviour",
 }
 
 

@@ -1,0 +1,146 @@
+"""A guide as a stateful logits processor: the constraint's place in the pipeline of a generation loop.
+
+The loop says which row is which, so a state is simply one entry a row: nothing has to be recognized, unlike in
+`processors.logits`, whose sources of masks are used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+import outlines_core as oc
+from outlines_core.errors import GuideError, TokenRejectedError
+from outlines_core.types import DEAD, FINISHED
+from processors._sources import Source, source_of
+from processors.generation.rules import Context
+from processors.guide import AutomatonGuide
+from processors.masking import MaskBuffer, apply_mask
+
+__all__ = ["GuideRule"]
+
+
+class GuideRule:
+    """Masks what the guides forbid.
+
+    Attributes:
+        eos_ids: the tokens that end a guided text.
+    """
+
+    def __init__(
+        self, guide: Any, eos_ids: Sequence[int], *, n_rows: int, close: bool, may_run_dry: bool = False
+    ) -> None:
+        """Check the guides.
+
+        Args:
+            guide: a token automaton or another guide, or as many of them as there are prompts.
+            eos_ids: the end tokens of the config; without any, those of the automata.
+            n_rows: prompts.
+            close: a token is allowed only if the text can be ended by the last column. Automata alone know how; other
+                guides are obeyed, but may be cut off.
+            may_run_dry: rows without any token are left so (a beam search drops them) instead of raising.
+
+        Raises:
+            TypeError, ValueError: see `processors.logits.GuideLogitsProcessor`; or another number of guides; or an end
+                token that is text.
+        """
+        guides = tuple(guide) if isinstance(guide, (list, tuple)) else (guide,)
+        if len(guides) not in (1, n_rows):
+            raise ValueError(f"{len(guides)} guides for {n_rows} prompts: give one, or one a prompt")
+        guides = tuple(one.automaton if isinstance(one, AutomatonGuide) else one for one in guides)
+        self._closes = [close and isinstance(one, oc.TokenAutomaton) for one in guides]
+        given = tuple(eos_ids) or None
+        self._sources: list[Source] = [
+            source_of(one, given, None, None, closes) for one, closes in zip(guides, self._closes, strict=True)
+        ]
+        self._may_run_dry = may_run_dry
+        for one in guides:
+            if isinstance(one, oc.TokenAutomaton) and given is not None:
+                _check_ends(given, one.vocabulary)
+        self.eos_ids = tuple(dict.fromkeys(i for source in self._sources for i in source.eos_ids))
+        self._buffer: MaskBuffer | None = None
+
+    def check_room(self, n_new_tokens: int) -> None:
+        """Raise GuideError if a text cannot be ended within so many tokens."""
+        for number, (source, closes) in enumerate(zip(self._sources, self._closes, strict=True)):
+            if closes and source.least_inside() > n_new_tokens:
+                raise GuideError(
+                    f"{n_new_tokens} new tokens are too few: the shortest text of guide {number} takes "
+                    f"{source.least_inside()} tokens"
+                )
+
+    def init(self, ctx: Context) -> list[Any]:
+        """One state a row."""
+        n_rows = ctx.sequences.shape[0]
+        return [self._source(row, n_rows).start for row in range(n_rows)]
+
+    def _source(self, row: int, n_rows: int) -> Source:
+        return self._sources[row * len(self._sources) // n_rows]
+
+    def _step(self, row: int, n_rows: int, state: Any, token: int, ctx: Context) -> Any:
+        state = self._source(row, n_rows).step(state, token)
+        if state == DEAD and not self._may_run_dry:
+            raise TokenRejectedError(
+                token,
+                position=ctx.length - 1 - ctx.input_length,
+                message=f"row {row}: the guide had forbidden token id {token}, and a logits processor has allowed it",
+            )
+        return state
+
+    def process(self, states: list[Any], logits: torch.Tensor, ctx: Context) -> tuple[list[Any], torch.Tensor]:
+        """Follow the last token of each row and mask what may not come next.
+
+        Raises:
+            GuideError: nothing is left for a row that can go on.
+            TokenRejectedError: a processor behind this one has allowed a token that was forbidden.
+        """
+        n_rows, n_columns = logits.shape
+        finished = ctx.finished.tolist()
+        if ctx.length > ctx.input_length:
+            tokens = ctx.sequences[:, ctx.length - 1].tolist()
+            states = [
+                state if done or state in (DEAD, FINISHED) else self._step(row, n_rows, state, tokens[row], ctx)
+                for row, (state, done) in enumerate(zip(states, finished, strict=True))
+            ]
+        words = self._words(n_rows, n_columns, logits.device)
+        left = ctx.max_length - ctx.length
+        for row, state in enumerate(states):
+            source = self._source(row, n_rows)
+            if finished[row]:
+                words[row] = -1
+            elif state in (DEAD, FINISHED):  # a beam that is worth nothing any more
+                source.fill_end(words[row])
+            else:
+                closes = self._closes[row * len(self._sources) // n_rows]
+                if not source.fill(state, left if closes else None, words[row]):
+                    words[row] = 0
+        is_open = np.ones(n_rows, dtype=np.uint8)
+        assert self._buffer is not None
+        masked = apply_mask(logits, self._buffer, is_open)
+        if not self._may_run_dry:
+            for row in np.flatnonzero(is_open == 0).tolist():
+                if not finished[row]:
+                    raise GuideError(
+                        f"row {row}: nothing is left to generate: rules of the config contradict the guide, which "
+                        f"expects {self._source(row, n_rows).explain(states[row])}"
+                    )
+        return states, masked
+
+    def _words(self, n_rows: int, n_columns: int, device: torch.device) -> Any:
+        n_columns = max(n_columns, *(source.size for source in self._sources))
+        buffer = self._buffer
+        if buffer is None or buffer.words.shape != (n_rows, -(-n_columns // 32)):
+            buffer = self._buffer = MaskBuffer(n_rows, n_columns, device)
+        return buffer.words
+
+
+def _check_ends(eos_ids: Sequence[int], vocabulary: oc.Vocabulary) -> None:
+    for token_id in eos_ids:
+        if vocabulary.token_bytes(token_id):
+            raise ValueError(
+                f"eos_token_id {token_id} is text ({vocabulary.token_bytes(token_id)!r}) to the guide: it would end "
+                "texts in their middle"
+            )
