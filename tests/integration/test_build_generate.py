@@ -373,6 +373,16 @@ class TestProcessors:
         for processor in (theirs, lambda logits, ctx: theirs(ctx.ids, logits)):
             assert generate(model, build={"logits_processors": [processor]})["token_ids"].tolist() == want.tolist()
 
+    @pytest.mark.parametrize("strategy", [GREEDY, BEAMS], ids=lambda s: s["type"])
+    def test_a_logits_processor_of_ours(self, strategy):
+        """It recognizes the rows by what they say, begins anew with each call, and does what `guide` does."""
+        guide = oc.compile_regex(PATTERN, VOCABULARY)
+        build = {"logits_processors": [GuideLogitsProcessor(None, guide, max_new_tokens=6)]}
+        options = {"max_new_tokens": 6, "eos_token_id": 1}
+        want = generate(model_of("llama"), strategy, guide=guide, **options)["token_ids"].tolist()
+        for _ in range(2):
+            assert generate(model_of("llama"), strategy, build=build, **options)["token_ids"].tolist() == want
+
     def test_they_run_after_all_of_the_config(self):
         seen = []
 
