@@ -4,10 +4,16 @@ import re
 
 import pytest
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MambaConfig,
+    MambaForCausalLM,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 import outlines_core as oc
-from outlines_core.errors import GuideError, TokenRejectedError
+from outlines_core.errors import GuideError, TokenRejectedError, UnsupportedFeatureError
 from processors.generation.behaviour import TransformersSpec
 from processors.generation.builder import build_generate
 from processors.generation.config import GenerationConfig
@@ -488,6 +494,13 @@ class TestGuides:
             assert row[length - 1] == 59
             assert text_of(row, length - 1) in ("a", "ab")
 
+    def test_the_end_tokens_of_the_config_end_a_guided_text(self):
+        """Those of the vocabulary that are not among them are no end then."""
+        vocabulary = oc.Vocabulary((59, 58), {key: ids for key, ids in TEXT.items() if ids != [58]}, size=SIZE)
+        output = generate(model_of("llama"), guide=oc.compile_regex("ab?", vocabulary), eos_token_id=(59, 60))
+        for row, length in zip(output["token_ids"].tolist(), output["length"].tolist(), strict=True):
+            assert row[length - 1] in (59, 60)
+
     def test_too_little_room(self, monkeypatch):
         model, guide = model_of("llama"), oc.compile_regex("a{30}", VOCABULARY)
         monkeypatch.setattr(type(model), "forward", lambda *args, **kwargs: pytest.fail("the model was run"))
@@ -541,6 +554,34 @@ class TestStops:
     def test_they_need_a_tokenizer(self):
         with pytest.raises(ValueError, match="tokenizer"):
             generate(model_of("llama"), stop_strings=["x"])
+
+
+class TestModels:
+    def test_a_compiled_model(self):
+        """Its wrapper hides what its forward takes; padding must be masked all the same."""
+        model = model_of("llama")
+        compiled = torch.compile(model, backend="eager", dynamic=True)
+        config = config_of(model, max_new_tokens=5)
+        for cache in ("static", "dynamic"):
+            function = build_generate(compiled, TransformersSpec(model.config, cache), config)
+            assert function(None, batch())["token_ids"].tolist() == expected(model, 5).tolist()
+        torch.manual_seed(98)
+        other = ARCHITECTURES["llama"]().eval()
+        swapped = function(other.state_dict(), batch())["token_ids"].tolist()
+        assert swapped == expected(other, 5).tolist()
+        torch.compiler.reset()
+
+    def test_a_cache_of_another_kind(self):
+        config = MambaConfig(vocab_size=SIZE, hidden_size=16, num_hidden_layers=1, state_size=4, pad_token_id=PAD)
+        torch.manual_seed(0)
+        model = MambaForCausalLM(config).eval()
+        own = GenerationConfig(max_new_tokens=5, pad_token_id=PAD)
+        inputs = {"input_ids": [[5, 6, 7]]}
+        with pytest.raises(UnsupportedFeatureError, match="MambaForCausalLM"):
+            build_generate(model, config, own)(None, inputs)
+        uncached = build_generate(model, TransformersSpec(config, cache=None), own)(None, inputs)["token_ids"]
+        ids = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=5, do_sample=False, eos_token_id=None)
+        assert uncached.tolist() == ids[:, 3:].tolist()
 
 
 class TestRefusals:
