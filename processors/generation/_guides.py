@@ -106,16 +106,21 @@ class GuideRule:
             ]
         words = self._words(n_rows, n_columns, logits.device)
         left = ctx.max_length - ctx.length
+        ready: list[int] = []  # rows whose masks are those of their automata
         for row, state in enumerate(states):
             source = self._source(row, n_rows)
             if finished[row]:
                 words[row] = -1
             elif state in (DEAD, FINISHED):  # a beam that is worth nothing any more
                 source.fill_end(words[row])
+            elif source.automaton is not None:
+                ready.append(row)
             else:
                 closes = self._closes[row * len(self._sources) // n_rows]
                 if not source.fill(state, left if closes else None, words[row]):
                     words[row] = 0
+        automata = [automaton for row in ready if (automaton := self._source(row, n_rows).automaton) is not None]
+        oc.fill_masks(automata, [states[row] for row in ready], words, ready)
         is_open = np.ones(n_rows, dtype=np.uint8)
         assert self._buffer is not None
         masked = apply_mask(logits, self._buffer, is_open)
