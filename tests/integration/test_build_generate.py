@@ -18,6 +18,7 @@ from outlines_core.errors import GuideError, TokenRejectedError, UnsupportedFeat
 from processors.generation.behaviour import TransformersSpec
 from processors.generation.builder import build_generate
 from processors.generation.config import GenerationConfig
+from processors.guide import Generate, Write
 from processors.logits import GuideLogitsProcessor
 from tests.generation_models import ARCHITECTURES, BOS, ENDS, PAD, PROMPTS, SIZE, batch, expected, model_of
 
@@ -470,6 +471,31 @@ class TestGuides:
                 state = guide.accept_tokens(guide.initial_state, row[:length])
                 assert state[0] == length
                 assert guide.is_accepting(state[1]) or (length == N_NEW and not closes)
+
+    @pytest.mark.parametrize("strategy", [GREEDY, BEAMS, CONTRASTIVE], ids=lambda s: s["type"])
+    def test_any_guide(self, strategy):
+        """What has the protocol of a guide is obeyed; only automata can be closed in time."""
+
+        class Fixed:
+            """c or d, then a or b, then c or d ...; the sixth token is e, and then comes the end."""
+
+            initial_state = 0
+
+            def get_next_state(self, state, token_id):
+                return state + 1
+
+            def get_next_instruction(self, state):
+                return (
+                    Write([48]) if state == 5 else Generate([1] if state == 6 else [44, 45] if state % 2 else [46, 47])
+                )
+
+        output = generate(model_of("llama"), strategy, guide=Fixed(), eos_token_id=1)
+        for row in output["token_ids"].tolist():
+            assert re.fullmatch("([cd][ab]){2}[cd]e", text_of(row, 6))
+            assert row[6] == 1
+        assert output["length"].tolist() == [7, 7, 7]
+        cut = generate(model_of("llama"), strategy, guide=Fixed(), eos_token_id=1, max_new_tokens=3)
+        assert cut["length"].tolist() == [3, 3, 3]
 
     def test_sampling_is_exact(self):
         """Mask first, then temperature and truncation: the conditional distribution of the first token."""
