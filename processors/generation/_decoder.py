@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from processors.generation._inputs import Prompts
+from outlines_core.errors import UnsupportedFeatureError
+from processors.generation._inputs import Prompts, forward_parameters, inner
 from processors.generation.behaviour import Behaviour
 
 __all__ = ["Decoder", "Step", "with_params"]
@@ -42,6 +43,12 @@ class Decoder:
         cache = behaviour.init_cache(self._n_rows, max_length, self._kwargs)
         self._kwargs["use_cache"] = self._is_cached = cache is not None
         if cache is not None:
+            if "past_key_values" not in forward_parameters(model):
+                raise UnsupportedFeatureError(
+                    f"{type(inner(model)).__name__} has a cache of its own kind: TransformersSpec(config, cache=None) "
+                    "runs it without",
+                    feature="cache class",
+                )
             self._kwargs["past_key_values"] = cache
         if hidden:
             self._kwargs["output_hidden_states"] = True
@@ -120,6 +127,7 @@ def with_params(model: torch.nn.Module, params: Any, body: Callable[[], Any]) ->
     """
     if params is None:
         return body()
+    model = inner(model)
     names: dict[str, list[str]] = {}  # name -> all names of the same weight
     by_weight: dict[int, list[str]] = {}
     for name, weight in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):

@@ -30,26 +30,20 @@ class GuideRule:
         eos_ids: the tokens that end a guided text.
     """
 
-    def __init__(
-        self, guide: Any, eos_ids: Sequence[int], *, n_rows: int, close: bool, may_run_dry: bool = False
-    ) -> None:
+    def __init__(self, guide: Any, eos_ids: Sequence[int], *, close: bool, may_run_dry: bool = False) -> None:
         """Check the guides.
 
         Args:
             guide: a token automaton or another guide, or as many of them as there are prompts.
             eos_ids: the end tokens of the config; without any, those of the automata.
-            n_rows: prompts.
             close: a token is allowed only if the text can be ended by the last column. Automata alone know how; other
                 guides are obeyed, but may be cut off.
             may_run_dry: rows without any token are left so (a beam search drops them) instead of raising.
 
         Raises:
-            TypeError, ValueError: see `processors.logits.GuideLogitsProcessor`; or another number of guides; or an end
-                token that is text.
+            TypeError, ValueError: see `processors.logits.GuideLogitsProcessor`; or an end token that is text.
         """
         guides = tuple(guide) if isinstance(guide, (list, tuple)) else (guide,)
-        if len(guides) not in (1, n_rows):
-            raise ValueError(f"{len(guides)} guides for {n_rows} prompts: give one, or one a prompt")
         guides = tuple(one.automaton if isinstance(one, AutomatonGuide) else one for one in guides)
         self._closes = [close and isinstance(one, oc.TokenAutomaton) for one in guides]
         given = tuple(eos_ids) or None
@@ -62,6 +56,11 @@ class GuideRule:
                 _check_ends(given, one.vocabulary)
         self.eos_ids = tuple(dict.fromkeys(i for source in self._sources for i in source.eos_ids))
         self._buffer: MaskBuffer | None = None
+
+    def check_rows(self, n_rows: int) -> None:
+        """Raise ValueError if there are neither one guide nor one a prompt."""
+        if len(self._sources) not in (1, n_rows):
+            raise ValueError(f"{len(self._sources)} guides for {n_rows} prompts: give one, or one a prompt")
 
     def check_room(self, n_new_tokens: int) -> None:
         """Raise GuideError if a text cannot be ended within so many tokens."""
@@ -107,16 +106,21 @@ class GuideRule:
             ]
         words = self._words(n_rows, n_columns, logits.device)
         left = ctx.max_length - ctx.length
+        ready: list[int] = []  # rows whose masks are those of their automata
         for row, state in enumerate(states):
             source = self._source(row, n_rows)
             if finished[row]:
                 words[row] = -1
             elif state in (DEAD, FINISHED):  # a beam that is worth nothing any more
                 source.fill_end(words[row])
+            elif source.automaton is not None:
+                ready.append(row)
             else:
                 closes = self._closes[row * len(self._sources) // n_rows]
                 if not source.fill(state, left if closes else None, words[row]):
                     words[row] = 0
+        automata = [automaton for row in ready if (automaton := self._source(row, n_rows).automaton) is not None]
+        oc.fill_masks(automata, [states[row] for row in ready], words, ready)
         is_open = np.ones(n_rows, dtype=np.uint8)
         assert self._buffer is not None
         masked = apply_mask(logits, self._buffer, is_open)

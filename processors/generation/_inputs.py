@@ -15,7 +15,7 @@ import torch
 
 from processors.generation.config import GenerationConfig
 
-__all__ = ["Prompts", "prepare"]
+__all__ = ["Prompts", "forward_parameters", "inner", "prepare"]
 
 
 class Prompts(NamedTuple):
@@ -34,6 +34,16 @@ class Prompts(NamedTuple):
     filler: torch.Tensor
 
 
+def inner(model: Any) -> Any:
+    """The model that `torch.compile` has wrapped, or the model itself."""
+    return getattr(model, "_orig_mod", model)
+
+
+def forward_parameters(model: Any) -> set[str]:
+    """The names that the model's forward takes."""
+    return set(inspect.signature(inner(model).forward).parameters)
+
+
 def prepare(model: Any, config: GenerationConfig, inputs: Mapping[str, Any]) -> Prompts:
     """Bring the inputs into form; an encoder is run here, once.
 
@@ -45,7 +55,7 @@ def prepare(model: Any, config: GenerationConfig, inputs: Mapping[str, Any]) -> 
         ValueError: inputs that are missing or do not fit together.
     """
     given = {name: _tensor(value, model.device) for name, value in inputs.items() if value is not None}
-    parameters = set(inspect.signature(model.forward).parameters)
+    parameters = forward_parameters(model)
     prompts = _encoder_decoder(model, config, given) if model.config.is_encoder_decoder else _causal(given, parameters)
     if "logits_to_keep" in parameters:
         prompts.kwargs.setdefault("logits_to_keep", 1)
@@ -70,6 +80,8 @@ def _causal(given: dict[str, Any], parameters: set[str]) -> Prompts:
         kwargs["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0).masked_fill(~mask, 0)
     if "attention_mask" in parameters:  # none where there is no padding: attention is faster without
         kwargs["attention_mask"] = None if bool(mask.all()) else mask.long()
+    elif not bool(mask.all()):
+        raise ValueError("the model takes no attention mask: prompts cannot be padded")
     return Prompts(ids, mask, kwargs, filler)
 
 

@@ -134,12 +134,11 @@ class Generate:
         config = self._config
         if on_token is not None and isinstance(config.strategy, BeamSearch):
             raise ValueError("a beam search knows its tokens at its end only: on_token= cannot be served")
-        self._check_length(inputs)
+        n, max_length = self._lengths(inputs)
+        rule = self._guide_rule(guide, max_length - n)
         prompts = prepare(self._model, config, inputs)
-        n_rows, n = prompts.ids.shape
-        max_length = config.max_length if config.max_new_tokens is None else n + config.max_new_tokens
-        assert max_length is not None
-        run = self._run(prompts, max_length, self._random(seed, n_rows), on_token, guide)
+        n_rows = prompts.ids.shape[0]
+        run = self._run(prompts, max_length, self._random(seed, n_rows), on_token, rule)
         if isinstance(config.strategy, BeamSearch):
             output = beam_search(run, config.strategy)
         elif isinstance(config.strategy, ContrastiveSearch):
@@ -148,16 +147,28 @@ class Generate:
             output = _step_by_step(run)
         return torch.zeros(n_rows, dtype=torch.int64, device=prompts.ids.device) if self._ignore_output else output
 
-    def _check_length(self, inputs: Mapping[str, Any]) -> None:
-        """Is there room behind the prompt?  Asked before an encoder is run."""
+    def _lengths(self, inputs: Mapping[str, Any]) -> tuple[int, int]:
+        """The columns of the prompt and those at most.  Is there room behind it?  Asked before an encoder is run."""
         name = "decoder_input_ids" if self._model.config.is_encoder_decoder else "input_ids"
         ids = inputs.get(name)
         n = 1 if ids is None else torch.as_tensor(ids).shape[-1]
         limit = self._config.max_length
-        if limit is not None and n >= limit:
+        if limit is None:
+            assert self._config.max_new_tokens is not None
+            return n, n + self._config.max_new_tokens
+        if n >= limit:
             raise ValueError(
                 f"the input sequence has {n} tokens, but max_length is set to {limit}: nothing can be generated"
             )
+        return n, limit
+
+    def _guide_rule(self, guide: Any, n_new: int) -> GuideRule | None:
+        if guide is None:
+            return None
+        is_search = isinstance(self._config.strategy, BeamSearch)
+        rule = GuideRule(guide, self._config.eos_token_ids, close=self._close_guides, may_run_dry=is_search)
+        rule.check_room(n_new)
+        return rule
 
     def _random(self, seed: Any, n_rows: int) -> RowRandom | None:
         if not isinstance(self._config.strategy, MultinomialSampling):
@@ -171,21 +182,19 @@ class Generate:
         return RowRandom(seeds)
 
     def _run(
-        self, prompts: Prompts, max_length: int, random: RowRandom | None, on_token: Hook | None, guide: Any
+        self,
+        prompts: Prompts,
+        max_length: int,
+        random: RowRandom | None,
+        on_token: Hook | None,
+        rule: GuideRule | None,
     ) -> Run:
         config = self._config
         n_rows, n = prompts.ids.shape
         device = prompts.ids.device
-        end_ids, rule = config.eos_token_ids, None
-        if guide is not None:
-            rule = GuideRule(
-                guide,
-                end_ids,
-                n_rows=n_rows,
-                close=self._close_guides,
-                may_run_dry=isinstance(config.strategy, BeamSearch),
-            )
-            rule.check_room(max_length - n)
+        end_ids = config.eos_token_ids
+        if rule is not None:
+            rule.check_rows(n_rows)
             end_ids = tuple(dict.fromkeys((*end_ids, *rule.eos_ids)))
         pad = config.pad_token_id if config.pad_token_id is not None else config.eos_token_ids[0]
         sequences = torch.full((n_rows, max_length), pad, dtype=torch.int64, device=device)

@@ -1,13 +1,20 @@
 """`build_generate` against `transformers.generate()`, exact distributions, and laws of its own."""
 
+import itertools
 import re
 
 import pytest
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    MambaConfig,
+    MambaForCausalLM,
+    RepetitionPenaltyLogitsProcessor,
+)
 
 import outlines_core as oc
-from outlines_core.errors import GuideError, TokenRejectedError
+from outlines_core.errors import GuideError, TokenRejectedError, UnsupportedFeatureError
 from processors.generation.behaviour import TransformersSpec
 from processors.generation.builder import build_generate
 from processors.generation.config import GenerationConfig
@@ -373,6 +380,16 @@ class TestProcessors:
         for processor in (theirs, lambda logits, ctx: theirs(ctx.ids, logits)):
             assert generate(model, build={"logits_processors": [processor]})["token_ids"].tolist() == want.tolist()
 
+    @pytest.mark.parametrize("strategy", [GREEDY, BEAMS], ids=lambda s: s["type"])
+    def test_a_logits_processor_of_ours(self, strategy):
+        """It recognizes the rows by what they say, begins anew with each call, and does what `guide` does."""
+        guide = oc.compile_regex(PATTERN, VOCABULARY)
+        build = {"logits_processors": [GuideLogitsProcessor(None, guide, max_new_tokens=6)]}
+        options = {"max_new_tokens": 6, "eos_token_id": 1}
+        want = generate(model_of("llama"), strategy, guide=guide, **options)["token_ids"].tolist()
+        for _ in range(2):
+            assert generate(model_of("llama"), strategy, build=build, **options)["token_ids"].tolist() == want
+
     def test_they_run_after_all_of_the_config(self):
         seen = []
 
@@ -446,12 +463,13 @@ class TestGuides:
 
     def test_one_a_row(self):
         guides = [oc.compile_regex(p, VOCABULARY) for p in ("a{1,4}", "(cde)+", "[01]*g")]
-        for strategy in (GREEDY, BEAMS):
-            output = generate(model_of("llama"), strategy, guide=guides, eos_token_id=1)
+        for strategy, closes in itertools.product((GREEDY, BEAMS), (True, False)):
+            build = {"guide": guides, "close_guides": closes}
+            output = generate(model_of("llama"), strategy, build=build, eos_token_id=1)
             for row, length, guide in zip(output["token_ids"].tolist(), output["length"].tolist(), guides, strict=True):
                 state = guide.accept_tokens(guide.initial_state, row[:length])
                 assert state[0] == length
-                assert guide.is_accepting(state[1])
+                assert guide.is_accepting(state[1]) or (length == N_NEW and not closes)
 
     def test_sampling_is_exact(self):
         """Mask first, then temperature and truncation: the conditional distribution of the first token."""
@@ -477,6 +495,13 @@ class TestGuides:
         for row, length in zip(output["token_ids"].tolist(), output["length"].tolist(), strict=True):
             assert row[length - 1] == 59
             assert text_of(row, length - 1) in ("a", "ab")
+
+    def test_the_end_tokens_of_the_config_end_a_guided_text(self):
+        """Those of the vocabulary that are not among them are no end then."""
+        vocabulary = oc.Vocabulary((59, 58), {key: ids for key, ids in TEXT.items() if ids != [58]}, size=SIZE)
+        output = generate(model_of("llama"), guide=oc.compile_regex("ab?", vocabulary), eos_token_id=(59, 60))
+        for row, length in zip(output["token_ids"].tolist(), output["length"].tolist(), strict=True):
+            assert row[length - 1] in (59, 60)
 
     def test_too_little_room(self, monkeypatch):
         model, guide = model_of("llama"), oc.compile_regex("a{30}", VOCABULARY)
@@ -531,6 +556,34 @@ class TestStops:
     def test_they_need_a_tokenizer(self):
         with pytest.raises(ValueError, match="tokenizer"):
             generate(model_of("llama"), stop_strings=["x"])
+
+
+class TestModels:
+    def test_a_compiled_model(self):
+        """Its wrapper hides what its forward takes; padding must be masked all the same."""
+        model = model_of("llama")
+        compiled = torch.compile(model, backend="eager", dynamic=True)
+        config = config_of(model, max_new_tokens=5)
+        for cache in ("static", "dynamic"):
+            function = build_generate(compiled, TransformersSpec(model.config, cache), config)
+            assert function(None, batch())["token_ids"].tolist() == expected(model, 5).tolist()
+        torch.manual_seed(98)
+        other = ARCHITECTURES["llama"]().eval()
+        swapped = function(other.state_dict(), batch())["token_ids"].tolist()
+        assert swapped == expected(other, 5).tolist()
+        torch.compiler.reset()
+
+    def test_a_cache_of_another_kind(self):
+        config = MambaConfig(vocab_size=SIZE, hidden_size=16, num_hidden_layers=1, state_size=4, pad_token_id=PAD)
+        torch.manual_seed(0)
+        model = MambaForCausalLM(config).eval()
+        own = GenerationConfig(max_new_tokens=5, pad_token_id=PAD)
+        inputs = {"input_ids": [[5, 6, 7]]}
+        with pytest.raises(UnsupportedFeatureError, match="MambaForCausalLM"):
+            build_generate(model, config, own)(None, inputs)
+        uncached = build_generate(model, TransformersSpec(config, cache=None), own)(None, inputs)["token_ids"]
+        ids = model.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=5, do_sample=False, eos_token_id=None)
+        assert uncached.tolist() == ids[:, 3:].tolist()
 
 
 class TestRefusals:
