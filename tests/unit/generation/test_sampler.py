@@ -11,7 +11,7 @@ import torch
 
 import outlines_core as oc
 from outlines_core.errors import GuideError, UnsupportedFeatureError
-from processors import load_embedded
+from processors import load_embedded, vocabulary_from
 from processors.generation import RandomSampling, Sampler, TopkSampling, TopPSampling
 from tests.sampler_models import (
     BOS,
@@ -302,6 +302,16 @@ class TestGuides:
             )
             for text, pattern in zip(texts, patterns, strict=True):
                 assert re.fullmatch(pattern, text) or (not close and len(text) >= 9), (text, pattern)
+
+    def test_a_guide_for_other_tokens_is_refused(self):
+        tokens = {b"q" if token == b"c" else token: list(ids) for token, ids in VOCABULARY.items()}
+        other = oc.Vocabulary(EOS, tokens, special_tokens=VOCABULARY.special_tokens)
+        with pytest.raises(ValueError, match="token id 5 is b'q' to it, and b'c' to the sampler"):
+            run(llama(), PROMPTS, guide=oc.compile_regex("[abq]+", other))
+        ends = vocabulary_from(VOCABULARY, eos_token_ids=[EOS, 30], size=32)
+        output = run(llama(), PROMPTS, guide=oc.compile_choice(["ab", "x"], ends))
+        assert all(text in ("ab", "x") for text in output.text)
+        assert {row[-1] for row in rows_of(output)} <= {EOS, 30}
 
     def test_too_little_room_to_close(self):
         with pytest.raises(GuideError, match="max_new_tokens is too small"):
