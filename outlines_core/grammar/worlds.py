@@ -263,7 +263,9 @@ class LexedMachine:
             longer, ends = self.step(world.lexeme, byte)
             if not longer and not ends:
                 continue
-            column = world.column if self.indentation is None else self.indentation.column(world.column, byte)
+            column = NO_COLUMN
+            if self.indentation is not None and isinstance(world.indents, Indents) and not world.indents.brackets:
+                column = self.indentation.column(world.column, byte)  # within brackets it makes no difference
             for lexeme in longer:
                 out.add(World(lexeme, world.stack, world.indents, column, None))
             for terminal, boundary in ends:

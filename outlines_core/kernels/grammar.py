@@ -22,8 +22,8 @@ have been, each with the boundary behind it, from which the byte begins the next
     units    (8192, 2) int64: see `_behind_units`
     stacks   (n, 3) int32: state on top, stack below, depth; 0 is no stack
     indents  (n, 3) int32: column, indents below (-1: none), brackets; 0 is the beginning
-    known    (a power of two, 6) int64: what has been asked of stacks, a hash table: question, meta[M_STAMP] of its
-             time, answer, the lowest depth and the indents that it depends on
+    known    (a power of two, 6) int64: what has been asked of stacks, a hash table: stack << 32 | indents,
+             meta[M_STAMP] of the time << 32 | question, answer (two), the lowest depth that it depends on, what else
     meta     int64, see the M_ names
     worlds   (n, 4) int64, out the same: scratch, and what a step begins and ends with
     stack_table, indent_table  (a power of two,) int32: hash tables of the stacks and indents that are kept
@@ -298,20 +298,18 @@ def _takes(handles, p, x, t):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _cell(meta, known, p, x, what):  # type: ignore[no-untyped-def]
     """The cell of `known` for a question about a stack, its own or one to be used for it; -1: no answer is there."""
-    key = (np.int64(p) << 38) ^ (np.int64(x) << 22) ^ what
+    key, question = np.int64(p) << 32 | np.int64(x), meta[M_STAMP] << 32 | what
     cells = known.shape[0]
-    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)) & (cells - 1)
+    mixed = (np.uint64(key) ^ np.uint64(what) * np.uint64(0xC2B2AE3D27D4EB4F)) * np.uint64(0x9E3779B97F4A7C15)
+    cell = np.int64(mixed >> np.uint64(40)) & (cells - 1)
     for _ in range(8):
-        if known[cell, 1] != meta[M_STAMP]:
-            known[cell, 0] = key
-            known[cell, 1] = meta[M_STAMP]
-            known[cell, 2] = -1
-            return cell
-        if known[cell, 0] == key:
+        if known[cell, 1] >> 32 != meta[M_STAMP]:
+            break
+        if known[cell, 0] == key and known[cell, 1] == question:
             return cell
         cell = (cell + 1) & (cells - 1)
     known[cell, 0] = key
-    known[cell, 1] = meta[M_STAMP]
+    known[cell, 1] = question
     known[cell, 2] = -1
     return cell
 
@@ -355,7 +353,7 @@ def followed(handles, p, x, t, column):  # type: ignore[no-untyped-def]
     if meta[M_INDENTED] != 0 and lr[lr[L_KINDS] + t] == NEWLINE_TOKEN:
         if column > 500:
             return after(handles, p, x, t, column)
-        what = ((column + 2) << 12 | t) << 1 | 1
+        what = ((column + 2) << 21 | t) << 1 | 1
     else:
         what = t << 1 | 1
     cell = _cell(meta, known, p, x, what)

@@ -18,6 +18,7 @@ from outlines_core.errors import GuideError
 from outlines_core.types import FINISHED
 from outlines_core.vocabulary import Vocabulary
 from processors._sources import Marker, Source, clear_bits, source_of
+from processors.guide import AutomatonGuide
 from processors.masking import MaskBuffer, apply_mask
 
 __all__ = ["GuideRows", "guide_sources"]
@@ -37,7 +38,8 @@ def guide_sources(
         start_after: rows are free until this.
 
     Raises:
-        ValueError: a guide that cannot be closed in time; some rows have a guide and others none.
+        ValueError: a guide for another tokenizer, or one that cannot be closed in time; some rows have a guide and
+            others none.
         TypeError: no guide.
     """
     if all(guide is None for guide in guides):
@@ -50,8 +52,24 @@ def guide_sources(
         if guide is None:
             raise ValueError("some prompts have a guide, others none: split the batch")
         if id(guide) not in known:
+            _check_vocabulary(guide, vocabulary)
             known[id(guide)] = source_of(guide, None, vocabulary.eos_token_ids, marker, close)
     return [known[id(guide)] for guide in guides]
+
+
+def _check_vocabulary(guide: Any, vocabulary: Vocabulary) -> None:
+    """Raise ValueError if a guide was compiled for other tokens; other EOS ids are no harm."""
+    automaton = guide.automaton if isinstance(guide, AutomatonGuide) else guide
+    if not isinstance(automaton, oc.TokenAutomaton) or automaton.vocabulary.fingerprint == vocabulary.fingerprint:
+        return
+    theirs = automaton.vocabulary
+    ends = {*theirs.eos_token_ids, *vocabulary.eos_token_ids}
+    for i in range(max(theirs.size, vocabulary.size)):
+        if i not in ends and theirs.token_bytes(i) != vocabulary.token_bytes(i):
+            raise ValueError(
+                f"the guide was compiled for another tokenizer: token id {i} is {theirs.token_bytes(i)!r} to it, and "
+                f"{vocabulary.token_bytes(i)!r} to the sampler"
+            )
 
 
 class GuideRows:
@@ -65,6 +83,7 @@ class GuideRows:
         self.sources, self._close = sources, close
         self._forbidden = frozenset(forbidden)
         self._not_forbidden = np.empty(0, dtype=np.int32)  # the mask of these alone
+        self._columns: torch.Tensor | None = None  # these, where the logits are
         self.states: list[Any] = [None] * n_rows if sources is None else [source.start for source in sources]
         self._buffer: MaskBuffer | None = None
         self._buffer_key: tuple[int, int, torch.device] | None = None
@@ -90,6 +109,8 @@ class GuideRows:
         """
         if self.is_free:
             return logits
+        if self.sources is None:
+            return self._without_forbidden(logits, rows)
         words = self._words(logits, rows, left)
         is_open = np.ones(len(rows), dtype=np.uint8)
         masked = apply_mask(logits, words, is_open)
@@ -103,25 +124,32 @@ class GuideRows:
             self._buffer, self._buffer_key = MaskBuffer(*key), key
             self._not_forbidden = np.full(self._buffer.words.shape[1], -1, dtype=np.int32)
             clear_bits(self._not_forbidden, self._forbidden)
-            self._buffer.words[:] = self._not_forbidden
-        words = self._buffer.words
-        if self.sources is None:
-            return self._buffer  # it is never written to again
+        words, sources = self._buffer.words, self.sources or ()
         if self._automata:
             oc.fill_masks([self._automata[r] for r in rows], [self.states[r] for r in rows], words, None, _N_THREADS)
         else:
             for k, r in enumerate(rows):
                 limit = left[k] if self._close else None
                 if self.states[r] == FINISHED:
-                    self.sources[r].fill_end(words[k])
-                elif not self.sources[r].fill(self.states[r], limit, words[k]):
+                    sources[r].fill_end(words[k])
+                elif not sources[r].fill(self.states[r], limit, words[k]):
                     raise GuideError(
                         f"row {r}: no text of its guide ends within the {left[k]} tokens that are left: "
-                        f"max_new_tokens is too small ({self.sources[r].least()} are needed from the start)"
+                        f"max_new_tokens is too small ({sources[r].least()} are needed from the start)"
                     )
         if self._forbidden:
             words &= self._not_forbidden
         return self._buffer
+
+    def _without_forbidden(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        if self._columns is None or self._columns.device != logits.device:
+            within = [i for i in self._forbidden if 0 <= i < logits.shape[1]]
+            self._columns = torch.tensor(within, dtype=torch.int64, device=logits.device)
+        masked = logits.index_fill(1, self._columns, float("-inf"))
+        closed = torch.isneginf(masked.amax(1)).tolist()
+        if any(closed):
+            raise GuideError(self._why_closed(rows[closed.index(True)]))
+        return masked
 
     def _why_closed(self, row: int) -> str:
         if self.sources is None:

@@ -104,11 +104,14 @@ class Batch:
         return masked
 
     @torch.no_grad()
-    def choose(self, logits: torch.Tensor, live: Sequence[int]) -> list[int]:
+    def choose(self, logits: torch.Tensor, live: Sequence[int]) -> torch.Tensor:
         """The next token of each live row.
 
         Args:
             logits: (len(live), n_columns) float32.
+
+        Returns:
+            (len(live),) int64.
 
         Raises:
             GuideError: a row in which nothing is left.
@@ -119,11 +122,10 @@ class Batch:
         else:
             positions = [self.position(r) for r in live]
             chosen = pick(self.sampling.probs(masked), self.random.uniforms(positions, live))
-        tokens: list[int] = chosen.tolist()
         if self.wants_logprobs:
             for r, logprob in zip(live, logprobs_of(logits, chosen), strict=True):
                 self.rows[r].logprobs.append(logprob)
-        return tokens
+        return chosen
 
     def take(self, r: int, token: int) -> None:
         """Append a token to a row, and see whether it ends there."""
@@ -144,22 +146,28 @@ class Batch:
         return logits
 
 
+def with_room(past: KeyValues, width: int) -> KeyValues:
+    """The cache, compacted if there is no room for so many columns, and larger if need be."""
+    if past.length + width <= past.room:
+        return past
+    needed = int(past.lengths.max()) + width
+    return past.copy(past.room if needed <= past.room else needed + needed // 2)
+
+
 def feed_rows(
     forward: Forward, past: KeyValues, rows: Sequence[Sequence[int]], pad_id: int, columns: torch.Tensor | None = None
 ) -> tuple[KeyValues, torch.Tensor]:
-    """Feed some tokens to each row, padded at the left; a cache without room is compacted, and grows if need be.
+    """Feed some tokens to each row, padded at the left.
 
     Returns:
-        The cache, and the logits as of `Forward.feed`.
+        The cache, as of `with_room`, and the logits as of `Forward.feed`.
     """
     width = max(map(len, rows))
-    if past.length + width > past.room:
-        needed = int(past.lengths.max()) + width
-        past = past.copy(past.room if needed <= past.room else needed + needed // 2)
+    past = with_room(past, width)
     padded = [[pad_id] * (width - len(row)) + list(row) for row in rows]
     ids = torch.tensor(padded, device=past.ids.device)
     valid = None
-    if any(len(row) < width for row in rows):
+    if min(map(len, rows)) < width:
         lengths = torch.tensor([len(row) for row in rows], device=ids.device)
         valid = torch.arange(width, device=ids.device) >= width - lengths[:, None]
     return past, forward.feed(past, ids, valid, columns=columns)
@@ -176,9 +184,11 @@ def decode(batch: Batch, logits: torch.Tensor, forced: Callable[[int], Sequence[
     while True:
         live = batch.live()
         some = logits if len(live) == len(rows) else logits[torch.tensor(live, device=logits.device)]
-        for r, token in zip(live, batch.choose(some.float(), live), strict=True):
+        chosen = batch.choose(some.float(), live)
+        for r, token in zip(live, chosen.tolist(), strict=True):
             batch.take(r, token)
         live = batch.live()
+        width = 1
         if forced is not None and guides.sources is not None and live:
             chains = {r: forced(r)[: batch.left(r)] for r in live}
             # on a CPU, the first hole costs more than it saves: attention without a mask is faster
@@ -191,11 +201,14 @@ def decode(batch: Batch, logits: torch.Tensor, forced: Callable[[int], Sequence[
                     if not rows[r].is_done:
                         batch.take(r, token)
         is_over = not batch.live()
-        due = [_due(batch, row) for row in rows]
         if not is_over and not batch.wants_logprobs:
             yield  # what is known is shown before the next pass
-        if any(due):
-            logits = _feed(batch, due)
+        if width == 1 and len(live) == len(rows):
+            logits = _feed_column(batch, chosen)
+        else:
+            due = [_due(batch, row) for row in rows]
+            if any(due):
+                logits = _feed(batch, due)
         if is_over or batch.wants_logprobs:
             yield
         if is_over:
@@ -208,6 +221,15 @@ def _due(batch: Batch, row: Row) -> Sequence[int]:
         return row.tokens[row.n_fed :]
     n_known = len(row.logprobs)
     return row.tokens[row.n_fed : -1] if batch.wants_logprobs and n_known < len(row.tokens) else ()
+
+
+def _feed_column(batch: Batch, chosen: torch.Tensor) -> torch.Tensor:
+    """`_feed` for one token of each row, which never left the device."""
+    batch.past = with_room(batch.past, 1)
+    logits = batch.forward.feed(batch.past, chosen[:, None])
+    for row in batch.rows:
+        row.n_fed += 1
+    return logits[:, -1]
 
 
 def _feed(batch: Batch, due: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -173,7 +173,7 @@ class ChatSampler:
             constraint = {"guide": self._guides[not must], "start_after": begin, "close": must}
             output = self._sample(turns, (), {**options, **constraint}, state)
             tokens = output.tokens[: output.lengths[0]].tolist()
-            text, calls = read_calls(tokens, self._format, self.sampler.vocabulary)
+            text, calls = read_calls(tokens, self._format, self.sampler.vocabulary, begins=must)
             state, options["rng"] = output.state, None
             if not calls:
                 turns.append({"role": "assistant", "content": text})

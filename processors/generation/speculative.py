@@ -95,7 +95,7 @@ class _Drafter:
         distributions: list[torch.Tensor] = []
         for place in range(n):
             due = {r: self._due(r) if place == 0 else [drafts[k][-1]] for k, r in enumerate(live)}
-            logits = self._feed(due)[list(live)].float()
+            logits = self._feed(due)[list(live)].float().to(batch.past.ids.device)
             q = batch.sampling.probs(batch.masked(logits, live)).double()
             positions = [batch.position(r) for r in live]
             tokens = pick(q, batch.random.uniforms(positions, live, stream=_DRAFT)).tolist()
@@ -145,7 +145,7 @@ def speculate(batch: Batch, draft: Draft, contexts: Sequence[Sequence[int]], log
         logits: (n_rows, n_columns) that follow them.
     """
     live = batch.live()
-    for r, token in zip(live, batch.choose(logits.float(), live), strict=True):
+    for r, token in zip(live, batch.choose(logits.float(), live).tolist(), strict=True):
         batch.take(r, token)
     yield
     drafter = _Drafter(batch, draft, contexts)

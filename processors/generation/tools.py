@@ -16,6 +16,7 @@ from typing import Any
 import outlines_core as oc
 from outlines_core.json_schema.sources import to_schema
 from outlines_core.vocabulary import Vocabulary
+from processors._sources import DONE, Marker
 
 __all__ = ["Tool", "ToolCall", "ToolFormat", "call_guide", "read_calls", "read_tool"]
 
@@ -136,27 +137,49 @@ def _symbol(text: str, vocabulary: Vocabulary) -> str:
     return json.dumps(text) if text else ""
 
 
-def read_calls(tokens: Sequence[int], form: ToolFormat, vocabulary: Vocabulary) -> tuple[str, list[ToolCall]]:
+def read_calls(
+    tokens: Sequence[int], form: ToolFormat, vocabulary: Vocabulary, *, begins: bool = False
+) -> tuple[str, list[ToolCall]]:
     """The text before the first call, and the calls.
 
     Args:
         tokens: an answer that obeyed the guide.
+        begins: does it begin with a call, because it had to?
 
     Raises:
         ValueError: the answer was cut inside of a call.
     """
-    special = vocabulary.special_tokens
-    marks = {special[mark]: mark for mark in (form.opener, form.closer) if mark in special}
-    raw = b"".join(marks[token].encode() if token in marks else vocabulary.token_bytes(token) for token in tokens)
-    free, opener, rest = raw.decode("utf-8", "replace").partition(form.opener)
+    marks = {
+        vocabulary.special_tokens[m]: m.encode() for m in (form.opener, form.closer) if m in vocabulary.special_tokens
+    }
+
+    def text(part: Sequence[int]) -> str:
+        return b"".join(marks.get(token) or vocabulary.token_bytes(token) for token in part).decode("utf-8", "replace")
+
+    n_free = 0 if begins else _free_tokens(tokens, form, vocabulary)
+    if n_free is None:
+        return text(tokens), []
+    free, _, rest = text(tokens[:n_free]).rpartition(form.opener)
+    rest += text(tokens[n_free:])
     calls: list[ToolCall] = []
     decoder = json.JSONDecoder()
-    while opener:
+    opened = not begins
+    while opened or rest:
+        rest = (rest if opened else rest.removeprefix(form.gap).removeprefix(form.opener)).removeprefix(form.gap)
         try:
-            value, end = decoder.raw_decode(rest.removeprefix(form.gap))
+            value, end = decoder.raw_decode(rest)
         except ValueError as error:
             raise ValueError(f"the answer was cut inside of a tool call, give it more tokens: {rest!r}") from error
         calls.append(ToolCall(value[form.name_key], value[form.arguments_key]))
-        rest = rest.removeprefix(form.gap)[end:].removeprefix(form.gap).removeprefix(form.closer)
-        _, opener, rest = rest.partition(form.opener)
+        rest, opened = rest[end:].removeprefix(form.gap).removeprefix(form.closer), False
     return free, calls
+
+
+def _free_tokens(tokens: Sequence[int], form: ToolFormat, vocabulary: Vocabulary) -> int | None:
+    """How many tokens there are up to the end of the first opener, where the guide began; None if there is none."""
+    marker, progress = Marker(form.opener, vocabulary), 0
+    for n, token in enumerate(tokens, 1):
+        progress = marker.step(progress, token)
+        if progress == DONE:
+            return n
+    return None

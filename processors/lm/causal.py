@@ -39,8 +39,8 @@ class CachedCausalLM:
         vocabulary: which bytes the ids stand for; default `vocabulary_from(tokenizer)`.
         eos_token_ids: the ids that end a text, if the tokenizer does not say.
         batch_size: so many distinct queries are answered at once without waiting for more.
-        timeout: seconds after which a batch is computed although further queries keep coming in. It is no waiting
-            time: a batch is computed as soon as no coroutine can ask any more.
+        timeout: seconds after which a batch is computed although further queries keep coming in. Nothing waits for it:
+            a batch is computed as soon as no coroutine can ask any more.
         row_bytes: bound of the rows that are remembered, least recently used first to go.
 
     Attributes:
@@ -63,7 +63,7 @@ class CachedCausalLM:
         *,
         eos_token_ids: int | Sequence[int] | None = None,
         batch_size: int = 64,
-        timeout: float = 0.02,
+        timeout: float = 1.0,
         row_bytes: int = 2**28,
     ) -> None:
         self.backend, self.tokenizer = backend, tokenizer
@@ -86,7 +86,7 @@ class CachedCausalLM:
         max_length: int | None = None,
         eos_token_ids: int | Sequence[int] | None = None,
         batch_size: int = 64,
-        timeout: float = 0.02,
+        timeout: float = 1.0,
         row_bytes: int = 2**28,
         **model_options: Any,
     ) -> CachedCausalLM:

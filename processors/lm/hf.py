@@ -3,9 +3,8 @@
 Keys and values live in one pool per layer, a slot per token; `KVTrie` says which slots a prefix has. A forward takes
 rows whose pasts differ in length and content. Its columns are aligned on the right:
 
-    past                new           row 0    .  .  a  b | C          "." padding (slot 0)
-                                      row 1    a  b  c  . | .  wrong: a gap would shift what sliding windows see
-                                      row 1    .  a  b  c | D  E -> the whole row is moved:  a  b  c  D  E
+    row 0    .  .  a  b  C      a and b lie in the pool, C is new; "." is padding (slot 0)
+    row 1    a  b  c  D  E      D and E are new
 
 so the distance of two columns is the distance of their positions (sliding windows, ALiBi), and the last column holds
 the token whose successor is asked for. Within a layer the new keys and values are written to the pool before the rows
@@ -15,146 +14,19 @@ are gathered from it: rows of one batch share what they have in common even if i
 from __future__ import annotations
 
 import inspect
-import math
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from processors.lm.backend import Backend, Row
 from processors.lm.kv import KVTrie, Node
+from processors.lm.pool import Columns, Pool, PooledCache, Probe
 
 __all__ = ["TransformersBackend"]
-
-
-class _Columns(NamedTuple):
-    """Where a batch lies in the pool.  All on one device.
-
-    slots: (B * L,) slot of each column, row by row.   rows: (N,) which of the B * Q new tokens are written, or None
-    for all; into: (N,) their slots.
-    """
-
-    slots: torch.Tensor
-    rows: torch.Tensor | None
-    into: torch.Tensor
-
-
-class _Pool:
-    """Keys and values of one layer, (n_slots, n_heads, dim) each; slot 0 is zero for ever."""
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        self.keys, self.values = (torch.zeros_like(x[0].transpose(0, 1)[:0]) for x in (keys, values))
-
-    @property
-    def nbytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
-
-    @property
-    def bytes_per_slot(self) -> int:
-        return sum(math.prod(x.shape[1:]) * x.element_size() for x in (self.keys, self.values))
-
-    def reach(self, n: int, limit: int) -> None:
-        """Make room for slots 0 .. n - 1, doubling."""
-        have = len(self.keys)
-        if n > have:
-            grown = min(max(n, 2 * have, 256), limit)
-            self.keys, self.values = (
-                torch.cat([x, x.new_zeros((grown - have, *x.shape[1:]))]) for x in (self.keys, self.values)
-            )
-
-
-class _PooledLayer(CacheLayerMixin):
-    """A layer of the cache that a forward sees: writes into the pool, answers with whole rows."""
-
-    is_sliding = False
-    is_croppable = False
-
-    def __init__(self, batch: _PooledCache, index: int) -> None:
-        super().__init__()
-        self._batch, self._index = batch, index
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        del args, kwargs  # rotary tables of older signatures
-        return self._batch.exchange(self._index, key_states, value_states)
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: the pool is there."""
-
-    def get_seq_length(self) -> int:
-        return self._batch.n_before
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self._batch.n_before + query_length, 0
-
-    def get_max_length(self) -> int:
-        return -1
-
-
-class _PooledCache(Cache):
-    """What a forward takes for its `past_key_values`.
-
-    Args:
-        pools: of every layer.   columns: by device.   n_before: columns before the first of the new ones.
-    """
-
-    def __init__(self, pools: list[_Pool], columns: _Columns, n_before: int) -> None:
-        super().__init__(layers=[_PooledLayer(self, i) for i in range(max(1, len(pools)))])
-        self.pools, self.n_before = pools, n_before
-        self._columns = {columns.slots.device: columns}
-        self._home = columns
-
-    def _on(self, device: torch.device) -> _Columns:
-        if device not in self._columns:
-            slots, rows, into = self._home
-            self._columns[device] = _Columns(
-                slots.to(device), None if rows is None else rows.to(device), into.to(device)
-            )
-        return self._columns[device]
-
-    def exchange(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new keys and values, (B, heads, Q, dim); return those of all columns, (B, heads, L, dim)."""
-        columns, pool = self._on(keys.device), self.pools[layer]
-        whole = []
-        for pooled, new in ((pool.keys, keys), (pool.values, values)):
-            flat = new.transpose(1, 2).reshape(-1, new.shape[1], new.shape[3])
-            pooled.index_copy_(0, columns.into, flat if columns.rows is None else flat[columns.rows])
-            gathered = pooled.index_select(0, columns.slots)
-            whole.append(gathered.view(new.shape[0], -1, *gathered.shape[1:]).transpose(1, 2))
-        return whole[0], whole[1]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        del layer_idx
-        return self.n_before
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        del layer_idx
-        return self.n_before + query_length, 0
-
-    def update_indexer(self, indexer_key_states: torch.Tensor, layer_idx: int) -> torch.Tensor:
-        del indexer_key_states, layer_idx
-        raise UnsupportedFeatureError("sparse attention with an index of its own is not kept", feature="indexer cache")
-
-
-class _Probe(_PooledCache):
-    """The cache of a first forward of one token, which finds out what the layers keep."""
-
-    def __init__(self, device: torch.device) -> None:
-        nothing = torch.zeros(0, dtype=torch.int64, device=device)
-        super().__init__([], _Columns(nothing, nothing, nothing), 0)
-        self.found: dict[int, _Pool] = {}
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        del args, kwargs
-        self.found[layer_idx] = _Pool(key_states, value_states)
-        return key_states, value_states
 
 
 class _Planned(NamedTuple):
@@ -203,7 +75,7 @@ class TransformersBackend(Backend):
         self._active: str | None = None
         embeddings = model.get_input_embeddings().weight
         self._device: torch.device = embeddings.device
-        self._pools: list[_Pool] = []
+        self._pools: list[Pool] = []
         self._trie: KVTrie | None = None
         with torch.inference_mode():
             if kv_bytes:
@@ -248,18 +120,24 @@ class TransformersBackend(Backend):
 
     def add_lora(self, path: str, name: str) -> None:
         with self._lock:
+            self._forget_lora(name)
             self.model.load_adapter(path, adapter_name=name)
             self.model.disable_adapters()
+            self.model.eval()
             self._loras.add(name)
             self._active = None
 
     def remove_lora(self, name: str) -> None:
         with self._lock:
+            self._forget_lora(name)
+
+    def _forget_lora(self, name: str) -> None:
+        if name in self._loras:
+            self._activate(None)
             self.model.delete_adapter(name)
             self._loras.discard(name)
-            self._active = None
-            if self._trie is not None:
-                self._trie.forget_lora(name)
+        if self._trie is not None:
+            self._trie.forget_lora(name)
 
     def _activate(self, lora: str | None) -> None:
         if lora == self._active:
@@ -344,7 +222,7 @@ class TransformersBackend(Backend):
         try:
             for pool in self._pools:
                 pool.reach(self._trie.top, self._trie.capacity + 1)
-            columns = _Columns(
+            columns = Columns(
                 self._tensor(slots.reshape(-1)),
                 None if len(written) == n_rows * n_new else self._tensor(np.array(written, dtype=np.int64)),
                 self._tensor(np.array(into, dtype=np.int64)),
@@ -353,7 +231,7 @@ class TransformersBackend(Backend):
                 self._tensor(ids),
                 attention_mask=self._tensor((slots > 0).astype(np.int64)),
                 position_ids=self._tensor(positions),
-                past_key_values=_PooledCache(self._pools, columns, n_columns - n_new),
+                past_key_values=PooledCache(self._pools, columns, n_columns - n_new),
                 use_cache=True,
                 logits_to_keep=1,
             )
@@ -386,7 +264,7 @@ class TransformersBackend(Backend):
             raise UnsupportedFeatureError(
                 f"{kind} keeps no keys and values between forwards{remedy}", feature="KV cache", path=kind
             )
-        probe = _Probe(self._device)
+        probe = Probe(self._device)
         token = torch.zeros((1, 1), dtype=torch.int64, device=self._device)
         layers = getattr(self.model.config.get_text_config(decoder=True), "layer_types", None) or []
         odd = sorted({layer for layer in layers if layer not in _ATTENTION})

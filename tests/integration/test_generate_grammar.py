@@ -19,6 +19,7 @@ import outlines_core as oc
 from processors import grammars
 from processors.embedded import load_embedded
 from processors.logits import CFGLogitsProcessor
+from tests.unit.test_grammars import SQL
 
 LIMIT = 24
 MODES: dict[str, dict[str, Any]] = {
@@ -132,6 +133,27 @@ def test_texts_parse_or_can_be_completed(name, mode):
                 referee(name).parse((text + end).decode())
             else:
                 assert len(automaton.allowed_tokens(state))
+
+
+@pytest.mark.slow
+def test_sqlite_statements_are_read_token_by_token():
+    """Each mask has the token that comes next, and EOS just where SQLite's statement may end."""
+    processor = CFGLogitsProcessor(loaded("sqlite")[0], embedded()[1], **options("sqlite"))
+    automaton = processor.guides[0]
+    row = oc.allocate_bitmask(1, automaton.vocabulary)[0]
+    eos = automaton.vocabulary.eos_token_ids[0]
+
+    def allows(state: int, token: int) -> bool:
+        automaton.fill_mask(state, row)
+        return bool(int(row[token >> 5]) >> (token & 31) & 1)
+
+    for text in SQL:
+        state = automaton.initial_state
+        for token in embedded()[1].encode(text, add_special_tokens=False):
+            assert allows(state, eos) == automaton.is_accepting(state)
+            assert allows(state, token), text
+            state = automaton.next_state(state, token)
+        assert allows(state, eos), text
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -178,6 +178,8 @@ def test_core_needs_only_its_dependencies(name):
         ("import processors", ["numba", "transformers"]),
         ("import processors.tokenizers", ["transformers"]),
         ("import processors.embedded", ["torch", "transformers"]),
+        ("from processors.lm import CachedCausalLM, LMContext", ["numba", "torch", "transformers"]),
+        ("from processors.inference import smc_standard, generate_posterior", ["numba", "torch", "transformers"]),
         ("import processors.cli", ["numba", "torch", "transformers"]),
     ],
 )

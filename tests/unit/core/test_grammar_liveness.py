@@ -89,6 +89,7 @@ def test_which_rules_nest(vocabulary: oc.Vocabulary, rules: str, nests: bool) ->
         ('start: stmt+\nstmt: "a" _NL | stmt _INDENT stmt _DEDENT', "a\n "),
         ('start: stmt+\nstmt: ("a" | LPAR | RPAR)+ _NL', "a\n()"),
         ('start: "a" LPAR _NL "a" RPAR | "a" _NL _INDENT "a" LPAR "a" RPAR _DEDENT', "a\n ()"),
+        ('start: stmt+\nstmt: "a" _NL | LPAR "a" _NL | RPAR "a" _NL', "a\n()"),  # no newline comes behind a bracket
     ],
 )
 def test_blocks_and_brackets_are_those_of_lark(vocabulary: oc.Vocabulary, rules: str, letters: str) -> None:

@@ -182,8 +182,12 @@ class TestTools:
         tokens = parts[1].encode(text, add_special_tokens=False)
         assert read_calls(tokens, form, vocabulary) == ("Let me see.", [ToolCall("a", {"x": "}<"}), ToolCall("b", {})])
         assert read_calls(tokens[:2], form, vocabulary)[1] == []
+        whole = parts[1].encode(text[11:], add_special_tokens=False)
+        assert read_calls(whole, form, vocabulary, begins=True)[1] == read_calls(tokens, form, vocabulary)[1]
         with pytest.raises(ValueError, match="cut inside of a tool call"):
             read_calls(tokens[:-12], form, vocabulary)
+        with pytest.raises(ValueError, match="cut inside of a tool call"):
+            read_calls(parts[1].encode("So: <tool_call>", add_special_tokens=False), form, vocabulary)
 
     def test_special_tokens_as_opener(self):
         letters = {bytes([b]): [b] for b in range(256)}

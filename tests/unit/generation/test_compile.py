@@ -72,6 +72,7 @@ def test_drafts():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
 def test_the_default_compiler():
     options = {"cache_length": 48, "pad_length": 16, "tokenizer": VOCABULARY}
     fast = Sampler(torch.compile(llama()), **options)

@@ -6,7 +6,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 import outlines_core as oc
 from processors import load_embedded
-from processors.generation import RandomSampling, Sampler
+from processors.generation import ChatSampler, RandomSampling, Sampler
 from tests.sampler_models import rows_of
 
 IMAGE, N_PATCHES = 7, 4
@@ -18,6 +18,11 @@ class Processor:
     def __init__(self, tokenizer):
         self.tokenizer, self.image_processor = tokenizer, object()
         self.seen = []
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+        assert not tokenize
+        assert add_generation_prompt
+        return "".join(f"{message['role']}: {message['content']}\n" for message in messages) + "assistant: "
 
     def __call__(self, text, images, padding, padding_side, add_special_tokens, return_tensors):
         assert (padding, padding_side, return_tensors) == (True, "left", "pt")
@@ -117,3 +122,17 @@ def test_guides_and_shards(parts):
         sampler.sample(TEXTS, images=PICTURES[:2], sharding=["cpu"] * 3, **call)
     with pytest.raises(TypeError, match="not token ids"):
         sampler.sample([[3]] * 3, images=PICTURES, **call)
+
+
+def test_conversations_with_images(parts):
+    """Every turn sees the images of all turns before it."""
+    model, processor = parts
+    chat, talk = ChatSampler(model, tokenizer=processor, multi_turn=True), []
+    for k, said in enumerate(["<image> what?", "And so?", "<image> or <image>"]):
+        talk.append({"role": "user", "content": said})
+        shown = [[PICTURES[0]], [], PICTURES[1:]][k]
+        seen = PICTURES[: (1, 1, 3)[k]]
+        expected = Sampler(model, tokenizer=processor).sample(talk, images=seen, max_new_tokens=5)
+        assert not processor.seen[-1]
+        assert chat.chat(said, images=shown or None, max_new_tokens=5) == expected
+        talk.append({"role": "assistant", "content": expected})

@@ -1,6 +1,7 @@
 """`Sampler` against `transformers.generate()`, against itself in other batches and turns, and against exact
 distributions."""
 
+import copy
 import itertools
 import re
 
@@ -10,12 +11,13 @@ import torch
 
 import outlines_core as oc
 from outlines_core.errors import GuideError, UnsupportedFeatureError
-from processors import load_embedded
+from processors import load_embedded, vocabulary_from
 from processors.generation import RandomSampling, Sampler, TopkSampling, TopPSampling
 from tests.sampler_models import (
     BOS,
     EOS,
     MODELS,
+    PAD,
     TOKENS,
     VOCABULARY,
     chi_square,
@@ -301,6 +303,16 @@ class TestGuides:
             for text, pattern in zip(texts, patterns, strict=True):
                 assert re.fullmatch(pattern, text) or (not close and len(text) >= 9), (text, pattern)
 
+    def test_a_guide_for_other_tokens_is_refused(self):
+        tokens = {b"q" if token == b"c" else token: list(ids) for token, ids in VOCABULARY.items()}
+        other = oc.Vocabulary(EOS, tokens, special_tokens=VOCABULARY.special_tokens)
+        with pytest.raises(ValueError, match="token id 5 is b'q' to it, and b'c' to the sampler"):
+            run(llama(), PROMPTS, guide=oc.compile_regex("[abq]+", other))
+        ends = vocabulary_from(VOCABULARY, eos_token_ids=[EOS, 30], size=32)
+        output = run(llama(), PROMPTS, guide=oc.compile_choice(["ab", "x"], ends))
+        assert all(text in ("ab", "x") for text in output.text)
+        assert {row[-1] for row in rows_of(output)} <= {EOS, 30}
+
     def test_too_little_room_to_close(self):
         with pytest.raises(GuideError, match="max_new_tokens is too small"):
             run(llama(), PROMPTS, n=1, guide=self.GUIDE, close=True)
@@ -309,6 +321,34 @@ class TestGuides:
         guide = oc.compile_choice(["aa", "ab"], VOCABULARY)
         with pytest.raises(GuideError, match="row 0: no token is left"):
             run(llama(), PROMPTS, guide=guide, options={"forbidden_tokens": [3, 9, 10]})
+
+    @pytest.mark.parametrize("marker", ["c", 5, "ca"])
+    def test_a_guide_that_begins_later(self, marker):
+        """Free until the marker, then the constraint, and an EOS before it ends a row unconstrained."""
+        text = marker if isinstance(marker, str) else "c"
+        n_begun = 0
+        for seed in range(6):
+            output = run(
+                llama(),
+                PROMPTS,
+                n=24,
+                guide=self.GUIDE,
+                start_after=marker,
+                sampling=RandomSampling(),
+                rng=seed,
+                options={"forbidden_tokens": [PAD, BOS, *range(24, 32)]},  # what is no text cuts a marker in two
+            )
+            for tokens, whole in zip(rows_of(output), output.text, strict=True):
+                free, begun, rest = whole.partition(text)
+                if isinstance(marker, int):
+                    begun = 5 in tokens
+                    rest = "".join(TOKENS[t - 3] for t in tokens[tokens.index(5) + 1 :] if t >= 3) if begun else ""
+                if begun and tokens[-1] == EOS:
+                    assert re.fullmatch("(ab|c){1,4}d?[01]{2}", rest), (free, rest)
+                    n_begun += 1
+        assert n_begun
+        with pytest.raises(ValueError, match="start_after= needs a guide"):
+            run(llama(), PROMPTS, start_after=marker)
 
     def test_users_processors_come_after_the_masks(self):
         seen = []
@@ -416,6 +456,23 @@ def test_models_that_cannot_be_sampled_from():
     )  # fmt: skip
     with pytest.raises(UnsupportedFeatureError, match="build_generate"):
         sampler(BartForConditionalGeneration(tiny).eval())
+
+
+def test_positions_in_several_dimensions_are_refused():
+    model = copy.copy(llama())
+    model.get_rope_index = lambda: None
+    with pytest.raises(UnsupportedFeatureError, match="several dimensions"):
+        sampler(model)
+
+
+def test_fields_are_checked():
+    for options in ({"cache_length": 0}, {"max_out_length": -1}, {"n_draft": 0}, {"fast_forward": "both"}):
+        with pytest.raises(ValueError, match="must be"):
+            sampler(llama(), **options)
+    with pytest.raises(ValueError, match="needs a tokenizer"):
+        Sampler(llama())
+    with pytest.raises(TypeError, match="cannot encode"):
+        sampler(llama(), fast_forward="text")
 
 
 def test_a_window_is_counted_in_the_rows_own_tokens():

@@ -1,0 +1,56 @@
+"""Five, seven and five syllables: words as submodels, a condition on each line.
+
+Each step writes a word. A line that grew too long ends the particle; one that is complete must be followed by the end
+of the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from processors import load_embedded
+from processors.inference import Model, sample_word, smc_standard
+from processors.lm import CachedCausalLM, LMContext
+
+LINES = (5, 7, 5)
+
+
+def syllables(word: str) -> int:
+    """Groups of vowels, roughly as English counts them: a silent e at the end does not count."""
+    word = re.sub(r"(?<=[^aeiouy])e$", "", word.strip().lower())
+    return max(1, len(re.findall(r"[aeiouy]+", word)))
+
+
+class Haiku(Model):
+    def __init__(self, lm: CachedCausalLM, prompt: str) -> None:
+        super().__init__()
+        self.context = LMContext(lm, prompt)
+        self.line = self.count = 0
+        self.end_of_line = lm.masks.where(lambda s: s == "\n")
+
+    async def step(self) -> None:
+        word, _ = await self.call(sample_word(self.context, max_tokens=3))
+        self.count += syllables(str(word))
+        self.condition(self.count <= LINES[self.line])
+        if self.finished or self.count < LINES[self.line]:
+            return
+        self.line, self.count = self.line + 1, 0
+        last = self.line == len(LINES)
+        await self.observe(self.context.mask_dist(self.context.lm.masks.EOS if last else self.end_of_line), True)
+        await self.sample(self.context.next_token())
+        if last:
+            self.finish()
+
+    def __str__(self) -> str:
+        return str(self.context)
+
+
+def main(n_particles: int = 20, seed: int = 0):
+    lm = CachedCausalLM.from_pretrained(*load_embedded())
+    return asyncio.run(smc_standard(Haiku(lm, "A haiku:\n"), n_particles, seed=seed))
+
+
+if __name__ == "__main__":
+    for text, probability in main().posterior().items():
+        print(f"{probability:6.3f}\n{text}\n")
