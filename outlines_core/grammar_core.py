@@ -250,7 +250,8 @@ class GrammarCore(RegexCore):
         self.recogniser = dfa.recogniser
         super().__init__(dfa, vocabulary, label, key)
         trie, handles = vocabulary.table.trie, self.recogniser.handles
-        self.forest = Forest(self.recogniser.lexical, handles, trie, self.size, dfa.limits)
+        nodes = trie.info, *trie.packed[1:]
+        self.forest = Forest(self.recogniser.lexical, handles, nodes, trie.max_depth, self.size, dfa.limits)
         self._words = np.zeros(self.n_words + 1, dtype=np.uint32)
         handles[kernel.H_MASK] = self._words
         self.recogniser.meta[kernel.M_WORDS] = self.n_words

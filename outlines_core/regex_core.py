@@ -431,13 +431,14 @@ class RegexCore(MaskedCore):
 
     def _measure(self, state: int) -> None:
         """Token distances of everything reachable from `state` at once, if that is not too much."""
-        if state in self._measured:
+        if state in self._measured or not self.dfa.is_finite:
             return
         order, numbers = [state], {state: 0}
         sources: list[NDArray[np.int64]] = []
         goals: list[NDArray[np.int64]] = []
         for k, s in enumerate(order):
             if k > _SEARCH_LIMIT // 4:
+                self._measured.add(state)  # not to be tried again
                 return
             found = self.targets(s).tolist()
             for t in found:

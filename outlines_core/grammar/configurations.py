@@ -70,6 +70,8 @@ class ConfigurationDfa(LazyDfa):
         used: (256,) bool; the bytes that some text contains.
     """
 
+    is_finite = False
+
     def __init__(
         self,
         recogniser: Recogniser,

@@ -19,7 +19,6 @@ from outlines_core.kernels import grammar as kernel
 from outlines_core.kernels import grammar_masks as masks
 from outlines_core.kernels.borrow import Handles
 from outlines_core.limits import Limits
-from outlines_core.trie import TokenTrie
 
 __all__ = ["Forest"]
 
@@ -55,23 +54,24 @@ class Forest:
     Args:
         lexical: the lexemes.
         handles: where kernels find all arrays.
-        trie: of the vocabulary.
-        size: of the vocabulary.
+        trie: (info, end, token) of the vocabulary, as `walk_inside` likes them.
+        max_depth, size: of the vocabulary.
 
     Attributes:
         counts: as the kernel has them.
     """
 
-    def __init__(self, lexical: Lexical, handles: Handles, trie: TokenTrie, size: int, limits: Limits) -> None:
+    def __init__(
+        self, lexical: Lexical, handles: Handles, trie: tuple[Any, Any, Any], max_depth: int, size: int, limits: Limits
+    ) -> None:
         self.lexical, self.handles, self.limits = lexical, handles, limits
         self._n_words = (size + 31) // 32
-        info, end, token = trie.info, *trie.packed[1:]
-        self._packed = info, end, token
+        info, end, token = self._packed = trie
         self._letters = info & 255
         self._n_lexers = lexical.starts.shape[0]
         self._meta = np.zeros(kernel.META_SIZE, dtype=np.int64)
         self._meta[[kernel.M_INDENTED, kernel.M_TAB]] = lexical.tab is not None, lexical.tab or 0
-        self._path = np.zeros((trie.max_depth + 2, 2), dtype=np.int64)
+        self._path = np.zeros((max_depth + 2, 2), dtype=np.int64)
         self._items = np.zeros((1024, 4), dtype=np.int64)
         self._pairs = np.zeros((4096, 2), dtype=np.int32)
         self._exits = np.zeros((4096, 4), dtype=np.int32)

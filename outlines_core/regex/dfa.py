@@ -42,9 +42,11 @@ class LazyDfa:
         allowed: (capacity,) uint8; for the automaton on top: may a token lead here? 0 no, 1 yes, 2 not known yet.
         start: the initial state; DEAD if nothing matches.
         effort: the cost of transitions that were found one by one; 0 where that is not slow.
+        is_finite: may there be an end of states?
     """
 
     effort = 0
+    is_finite = True
 
     def __init__(self, nfa: ByteNfa, limits: Limits = DEFAULT_LIMITS) -> None:
         self.nfa, self.limits = nfa, limits
