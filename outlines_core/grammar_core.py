@@ -159,6 +159,16 @@ class StackedRecogniser:
         finally:
             meta[kernel.M_KEEP_ENTANGLED] = 0
 
+    def step_one(self, worlds: Worlds, address: int, size: int) -> Worlds | None:
+        """`step` from a single world by bytes at an address; None: `step` is needed."""
+        handles = self.handles
+        status = kernel.step_one(handles.address, address, size, *worlds[0])
+        if status == 1:
+            return (tuple(handles[kernel.H_WORLDS][0].tolist()),)
+        if status < 0:
+            return None
+        return tuple(sorted(map(tuple, handles[kernel.H_WORLDS][:status].tolist())))
+
     def _is_live(self, world: Sequence[int]) -> bool:
         """The same as the kernel says, where it does not know."""
         return any(map(self._worlds_live.is_live, self._worlds_of(world)))
@@ -229,8 +239,12 @@ class StackedRecogniser:
         return self.step(configuration, _BYTES[byte : byte + 1]) or None
 
     def accepts(self, configuration: Worlds) -> bool:
-        mark = self.begin()
         n = len(configuration)
+        if n == 1:
+            status = kernel.accepts_one(self.handles.address, *configuration[0])
+            if status >= 0:
+                return bool(status)
+        mark = self.begin()
         try:
             while True:
                 self.handles[kernel.H_WORLDS][:n] = configuration
@@ -253,6 +267,8 @@ class GrammarCore(RegexCore):
         nodes = trie.info, *trie.packed[1:]
         self.forest = Forest(self.recogniser.lexical, handles, nodes, trie.max_depth, self.size, dfa.limits)
         self._words = np.zeros(self.n_words + 1, dtype=np.uint32)
+        self._bounds: list[int] = self.indptr.tolist()
+        self._address = int(self.data.ctypes.data)
         handles[kernel.H_MASK] = self._words
         self.recogniser.meta[kernel.M_WORDS] = self.n_words
 
@@ -269,11 +285,16 @@ class GrammarCore(RegexCore):
         with self.lock:
             if state >= self.dfa.n_states:
                 raise ValueError(f"{state} is not a state of this automaton")
-            data = self.data[self.indptr[token_id] : self.indptr[token_id + 1]]
+            begin, end = self._bounds[token_id], self._bounds[token_id + 1]
             target = DEAD
-            if len(data):
+            if begin < end:
                 dfa: Any = self.dfa
-                worlds = self.recogniser.step(dfa.configuration(state), data)
+                before = dfa.configuration(state)
+                worlds = None
+                if len(before) == 1:
+                    worlds = self.recogniser.step_one(before, self._address + begin, end - begin)
+                if worlds is None:
+                    worlds = self.recogniser.step(before, self.data[begin:end])
                 if worlds:
                     target = dfa.number(worlds)
             if len(self.edges) >= 1 << 16:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import unicodedata
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -73,7 +74,7 @@ class RegexCore(MaskedCore):
         ]
         self.edges: dict[tuple[int, int], int] = {}
         self._mask_bytes = 0
-        self._dense: dict[bytes, NDArray[np.int32]] = {}  # equal masks are one array
+        self._dense: dict[int, NDArray[np.int32]] = {}  # equal masks are one array
         self._by_key: dict[bytes, NDArray[np.int32]] = {}
         self._users: dict[int, int] = {}  # id of a mask's array -> states that have it
         self._alike = dfa.nfa.alike_for(trie.max_depth)
@@ -286,7 +287,8 @@ class RegexCore(MaskedCore):
         """One array for equal masks."""
         if len(self._dense) >= 4096:
             self._dense.clear()
-        return self._dense.setdefault(words.tobytes(), words.view(np.int32))
+        found = self._dense.setdefault(zlib.adler32(words), words.view(np.int32))  # type: ignore[arg-type]
+        return found if np.array_equal(found.view(np.uint32), words) else words.view(np.int32)
 
     def _keep(self, state: int, mask: NDArray[np.int32]) -> None:
         users = self._users.get(id(mask), 0)

@@ -652,3 +652,23 @@ def accepts(handles, n):  # type: ignore[no-untyped-def]
             if found:
                 return 1
     return 0
+
+
+@njit(cache=True, nogil=True)
+def step_one(handles, address, size, q, p, x, column):  # type: ignore[no-untyped-def]
+    """`step` from one world; where it does not get through nothing is pushed."""
+    meta, worlds = meta_of(handles), quadruples(handles, H_WORLDS)
+    mark, other_mark = meta[M_STACKS], meta[M_INDENTS]
+    worlds[0, 0], worlds[0, 1], worlds[0, 2], worlds[0, 3] = q, p, x, column
+    status = step(handles, address, size, np.int64(1))
+    if status < 0:
+        meta[M_STACKS], meta[M_INDENTS] = mark, other_mark
+    return status
+
+
+@njit(cache=True, nogil=True)
+def accepts_one(handles, q, p, x, column):  # type: ignore[no-untyped-def]
+    """`accepts` of one world."""
+    worlds = quadruples(handles, H_WORLDS)
+    worlds[0, 0], worlds[0, 1], worlds[0, 2], worlds[0, 3] = q, p, x, column
+    return accepts(handles, np.int64(1))
