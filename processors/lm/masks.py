@@ -147,6 +147,8 @@ class TokenMask(Set[int]):
         return self._combined(other, lambda a, b: b & ~a)
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+    intersection, union, difference, symmetric_difference = __and__, __or__, __sub__, __xor__
+    issubset, issuperset = Set.__le__, Set.__ge__
 
 
 class Masks:
