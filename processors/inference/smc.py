@@ -224,10 +224,11 @@ async def _together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         await asyncio.gather(*tasks)
-    finally:
+    except BaseException:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def _descendants(particles: Sequence[Model], ancestors: Sequence[int]) -> list[Model]:

@@ -21,6 +21,7 @@ copy costs the length of the text, not the size of the vocabulary.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,12 @@ import numpy as np
 
 from outlines_core.bitmask import n_words
 from processors.lm.backend import Row
-from processors.lm.distribution import Distribution, choose, log_sum_exp
+from processors.lm.distribution import Distribution, choose, draw_at, log_sum_exp
 from processors.lm.masks import TokenMask
 from processors.lm.tokens import Token
 
 if TYPE_CHECKING:
     from processors.lm.causal import CachedCausalLM
-
-Scaled = np.ndarray[Any, np.dtype[np.float64]]
 
 __all__ = ["GuidedContext", "LMContext", "LMNextToken", "LMTokenMask"]
 
@@ -78,8 +77,7 @@ class LMContext:
         self.prompt_string_length = len(self._prompt)
         self.model_mask: TokenMask = lm.masks.ALL_TOKENS
         self._row: Row | None = None
-        self._left: Scaled | None = None
-        self._log_mass: float | None = None
+        self._remaining: _Left | None = None
         self._shown: Row | None = None
 
     @classmethod
@@ -112,7 +110,7 @@ class LMContext:
             self._take(self.lm.next_token_logprobs_unbatched(self.tokens))
         if self._shown is None:
             shown = np.full(self.lm.n_logits, -np.inf, dtype=np.float32)
-            shown[self.model_mask.bits] = self._present() - self._mass()
+            shown[self.model_mask.bits] = self._left().logs - self._log_mass()
             shown.setflags(write=False)
             self._shown = shown
         return self._shown
@@ -149,38 +147,63 @@ class LMContext:
 
     def _take(self, row: Row) -> None:
         self._row = row
-        if self.temp == 1 and len(self.model_mask) == len(row):
-            self._log_mass = 0.0  # a row is normalised
 
-    def _scaled(self, mask: TokenMask) -> Scaled:
-        """Unnormalised log-probabilities of a mask's tokens, at this temperature."""
+    def _among(self, mask: TokenMask) -> _Left:
         if self._row is None:
             raise RuntimeError("the model was not asked yet")
-        return np.divide(self._row[mask.bits], self.temp, dtype=np.float64)
+        return _Left(self._row, mask, self.temp)
 
-    def _present(self) -> Scaled:
-        """Those of the tokens not ruled out."""
-        if self._left is None:
-            self._left = self._scaled(self.model_mask)
-        return self._left
+    def _left(self) -> _Left:
+        """The tokens not ruled out."""
+        if self._remaining is None:
+            self._remaining = self._among(self.model_mask)
+        return self._remaining
 
-    def _mass(self) -> float:
-        if self._log_mass is None:
-            self._log_mass = log_sum_exp(self._present())
-        return self._log_mass
+    def _log_mass(self) -> float:
+        """Of the tokens not ruled out, in the units of `_Left`."""
+        if self._remaining is None and self.temp == 1 and len(self.model_mask) == self.lm.n_logits:
+            return 0.0  # a row is normalised
+        return self._left().log_mass
 
     def _append(self, token_id: int) -> None:
         if not 0 <= token_id < self.lm.n_logits:
             raise ValueError(f"the model has no token {token_id}: ids are in 0 .. {self.lm.n_logits - 1}")
         self.tokens.append(token_id)
         self.model_mask = self.lm.masks.ALL_TOKENS
-        self._row = self._log_mass = self._left = self._shown = None
+        self._row = self._remaining = self._shown = None
 
-    def _restrict(self, mask: TokenMask, left: Scaled, log_mass: float) -> None:
-        self.model_mask, self._left, self._log_mass, self._shown = mask, left, log_mass, None
+    def _restrict(self, left: _Left) -> None:
+        self.model_mask, self._remaining, self._shown = left.mask, left, None
 
 
-_SHARED = frozenset({"lm", "model_mask", "temp", "tokens", "_prompt", "_row", "_left", "_shown", "_log_mass"})
+class _Left:
+    """Some tokens, with what sampling and weighing them needs; never changed, so copies share it.
+
+    Attributes:
+        logs: unnormalised log-probabilities, float64, in the order of the ids.
+        sums: of the probabilities up to each, over their largest.   log_mass: the log of their sum.
+    """
+
+    __slots__ = ("log_mass", "logs", "mask", "sums")
+
+    def __init__(self, row: Row, mask: TokenMask, temp: float) -> None:
+        self.mask = mask
+        self.logs = np.divide(row[mask.bits], temp, dtype=np.float64)
+        top = float(self.logs.max(initial=-np.inf))
+        self.log_mass = -math.inf
+        if top > -math.inf:
+            self.sums = np.exp(self.logs - top).cumsum()
+            self.log_mass = top + math.log(self.sums[-1])
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, float]:
+        """A token id and its unnormalised log-probability.  Raises ValueError if nothing is possible."""
+        if self.log_mass == -math.inf:
+            raise ValueError("no token is possible: the model gives all that are left the probability 0")
+        k = draw_at(self.sums, rng)
+        return int(self.mask.ids[k]), float(self.logs[k])
+
+
+_SHARED = frozenset({"lm", "model_mask", "temp", "tokens", "_prompt", "_row", "_remaining", "_shown"})
 """What copies of a context share: it never changes, or (`tokens`) is copied by itself."""
 
 
@@ -193,19 +216,18 @@ class LMNextToken(Distribution[Token]):
     async def sample(self, rng: np.random.Generator | None = None) -> tuple[Token, float]:
         context = self.context
         await context._evaluate()
-        present, mass = context._present(), context._mass()
-        k = choose(present, np.random.default_rng() if rng is None else rng)
-        token_id = int(context.model_mask.ids[k])
+        left = context._left()
+        token_id, log = left.draw(np.random.default_rng() if rng is None else rng)
         context._append(token_id)
-        return Token(context.lm, token_id), float(present[k]) - mass
+        return Token(context.lm, token_id), log - left.log_mass
 
     async def log_prob(self, value: Token | int) -> float:
         context, token_id = self.context, int(value)
         await context._evaluate()
         if token_id not in context.model_mask:
-            return float("-inf")
+            return -math.inf
         row = context._row
-        return float("-inf") if row is None else float(row[token_id]) / context.temp - context._mass()
+        return -math.inf if row is None else float(row[token_id]) / context.temp - context._log_mass()
 
     async def observe(self, value: Token | int) -> float:
         logprob = await self.log_prob(value)
@@ -223,34 +245,31 @@ class LMTokenMask(Distribution[bool]):
     def __init__(self, context: LMContext, mask: TokenMask) -> None:
         self.context, self.mask = context, mask
 
-    async def _narrowed(self, value: bool) -> tuple[TokenMask, Scaled, float]:
-        """The tokens that `value` leaves, their unnormalised log-probabilities, and the log of their sum."""
+    async def _narrowed(self, value: bool) -> _Left:
+        """The tokens that `value` leaves."""
         context = self.context
         await context._evaluate()
-        mask = context.model_mask & self.mask if value else context.model_mask - self.mask
-        left = context._scaled(mask)
-        return mask, left, log_sum_exp(left)
+        return context._among(context.model_mask & self.mask if value else context.model_mask - self.mask)
 
     async def sample(self, rng: np.random.Generator | None = None) -> tuple[bool, float]:
         both = await self._narrowed(False), await self._narrowed(True)
-        masses = np.array([mass for *_, mass in both])
+        masses = np.array([left.log_mass for left in both])
         k = choose(masses, np.random.default_rng() if rng is None else rng)
-        self.context._restrict(*both[k])
+        self.context._restrict(both[k])
         return bool(k), float(masses[k]) - log_sum_exp(masses)
 
     async def log_prob(self, value: bool) -> float:
-        *_, mass = await self._narrowed(value)
-        return mass - self.context._mass()
+        return (await self._narrowed(value)).log_mass - self.context._log_mass()
 
     async def observe(self, value: bool) -> float:
-        mask, left, mass = await self._narrowed(value)
-        logprob = mass - self.context._mass()
-        if mass > float("-inf"):
-            self.context._restrict(mask, left, mass)
+        left = await self._narrowed(value)
+        logprob = left.log_mass - self.context._log_mass()
+        if left.log_mass > -math.inf:
+            self.context._restrict(left)
         return logprob
 
     async def intervene(self, value: bool) -> bool:
-        return await self.observe(value) > float("-inf")
+        return await self.observe(value) > -math.inf
 
 
 class GuidedContext:

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Distribution", "choose", "log_sum_exp"]
+__all__ = ["Distribution", "choose", "draw_at", "log_sum_exp"]
 
 T = TypeVar("T")
 
@@ -64,6 +64,10 @@ def choose(log_weights: NDArray[Any], rng: np.random.Generator) -> int:
     top = float(log_weights.max(initial=-np.inf))
     if not math.isfinite(top):
         raise ValueError("nothing to choose from: every weight is zero, or one is not finite")
-    sums = np.cumsum(np.exp(log_weights - top, dtype=np.float64))
-    i = int(sums.searchsorted(rng.random() * sums[-1], side="right"))
-    return i if i < len(sums) else int(sums.searchsorted(sums[-1]))  # rounded up to the total
+    return draw_at(np.exp(log_weights - top, dtype=np.float64).cumsum(), rng)
+
+
+def draw_at(sums: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """An index drawn in proportion to weights that are given by their sums up to each."""
+    k = int(sums.searchsorted(rng.random() * sums[-1], side="right"))
+    return k if k < len(sums) else int(sums.searchsorted(sums[-1]))  # rounded up to the total

@@ -229,7 +229,7 @@ class TransformersBackend(Backend):
             )
             logits = self._call(
                 self._tensor(ids),
-                attention_mask=self._tensor((slots > 0).astype(np.int64)),
+                attention_mask=None if slots.all() else self._tensor((slots > 0).astype(np.int64)),
                 position_ids=self._tensor(positions),
                 past_key_values=PooledCache(self._pools, columns, n_columns - n_new),
                 use_cache=True,

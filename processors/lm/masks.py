@@ -125,7 +125,11 @@ class TokenMask(Set[int]):
             other = TokenMask.of(other, self.size)
         elif other.size != self.size:
             raise ValueError(f"masks of {self.size} and {other.size} ids belong to different models")
-        return TokenMask(combine(self.words, other.words), self.size)
+        words = combine(self.words, other.words)
+        for same in (self, other):  # often, and it has its `bits` and `ids` already
+            if np.array_equal(words, same.words):
+                return same
+        return TokenMask(words, self.size)
 
     def __and__(self, other: Any) -> TokenMask:
         return self._combined(other, np.bitwise_and)
@@ -143,6 +147,8 @@ class TokenMask(Set[int]):
         return self._combined(other, lambda a, b: b & ~a)
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+    intersection, union, difference, symmetric_difference = __and__, __or__, __sub__, __xor__
+    issubset, issuperset = Set.__le__, Set.__ge__
 
 
 class Masks:

@@ -84,7 +84,7 @@ def test_log_marginal_is_unbiased_over_2000_runs(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n"), [(name, 8000 if name == "steer" else 20_000) for name in METHODS])
+@pytest.mark.parametrize(("name", "n"), [(name, 24_000 if name == "steer" else 40_000) for name in METHODS])
 def test_posterior(name, n):
     lm, automaton = problem(pattern=SMALL)
     probabilities, z = exact(lm, re.compile(SMALL).fullmatch)

@@ -56,12 +56,13 @@ def test_batched_is_single_is_uncached(models, kind):
     close(TransformersBackend(model, kv_bytes=0).logprobs(PREFIXES), expected)
 
 
+@pytest.mark.parametrize("lengths", [(1, 5, 9), (4, 4, 4)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_growing_by_one_token(models, kind):
+def test_growing_by_one_token(models, kind, lengths):
     model = models[kind]
     backend = TransformersBackend(model)
     rng = np.random.default_rng(0)
-    texts = [tuple(rng.integers(2, 61, size=n).tolist()) for n in (1, 5, 9)]
+    texts = [tuple(rng.integers(2, 61, size=n).tolist()) for n in lengths]
     for _ in range(12):
         close(backend.logprobs(texts), [plain(model, text) for text in texts])
         texts = [(*text, int(rng.integers(2, 61))) for text in texts]

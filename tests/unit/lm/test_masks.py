@@ -31,6 +31,8 @@ def test_like_a_set(a, b):
             assert combined == op(a, b)
     for op in (operator.le, operator.lt, operator.ge, operator.gt, operator.eq, operator.ne):
         assert op(mask, other) == op(mask, b) == op(a, other) == op(a, b)
+    assert (mask.union(b), mask.intersection(b), mask.difference(b)) == (a | b, a & b, a - b)
+    assert (mask.issubset(b), mask.issuperset(b)) == (a <= b, a >= b)
     assert mask.isdisjoint(other) == a.isdisjoint(b)
 
 
