@@ -288,7 +288,7 @@ class RegexCore(MaskedCore):
         if len(self._dense) >= 4096:
             self._dense.clear()
         found = self._dense.setdefault(zlib.adler32(words), words.view(np.int32))  # type: ignore[arg-type]
-        return found if np.array_equal(found.view(np.uint32), words) else words.view(np.int32)
+        return found if found.tobytes() == words.tobytes() else words.view(np.int32)
 
     def _keep(self, state: int, mask: NDArray[np.int32]) -> None:
         users = self._users.get(id(mask), 0)

@@ -168,8 +168,7 @@ class Forest:
     @staticmethod
     def _larger(table: NDArray[np.int64]) -> NDArray[np.int64]:
         larger = np.zeros((2 * len(table), table.shape[1]), dtype=np.int64)
-        for entry in table[table[:, 0] != 0]:
-            larger[masks.find_key(larger, entry[0])] = entry
+        masks.rehash(table, larger)
         return larger
 
     def make_link(self, exit_: int, lexer: int) -> None:

@@ -250,6 +250,14 @@ def find_key(links, key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def rehash(table, larger):  # type: ignore[no-untyped-def]
+    """Enter a hash table's entries in an empty one."""
+    for k in range(table.shape[0]):
+        if table[k, 0] != 0:
+            larger[find_key(larger, table[k, 0])] = table[k]
+
+
+@njit(cache=True, nogil=True)
 def _set(words, t):  # type: ignore[no-untyped-def]
     words[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
 
