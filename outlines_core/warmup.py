@@ -161,6 +161,8 @@ def _grammars() -> None:
     from lark.indenter import PythonIndenter
 
     from outlines_core.grammar_compile import compile_grammar
+    from outlines_core.grammar_core import GrammarCore
+    from outlines_core.kernels import grammar as kernel
 
     blocks = """
         start: (_NEWLINE | line)*
@@ -189,6 +191,12 @@ def _grammars() -> None:
             automaton.is_accepting(state)
             state = automaton.next_state(state, byte)
         automaton.fill_closing_mask(state, 20, mask)
+        if isinstance(automaton._core, GrammarCore):  # what only large tables and ambiguous texts need
+            recogniser = automaton._core.recogniser
+            automaton._core.forest.make_room(kernel.H_MEMOS)
+            recogniser.fill_hole(kernel.TABLE_FULL)
+            recogniser.step(recogniser.initial, np.frombuffer(b"z", dtype=np.uint8))
+            recogniser.accepts(2 * recogniser.initial)
 
 
 def _regexes() -> None:

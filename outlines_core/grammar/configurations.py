@@ -92,6 +92,9 @@ class ConfigurationDfa(LazyDfa):
         self._configurations: list[Any] = [None, None]
         self._byte_of = self.class_bytes()
 
+    def _rehash(self, cells: int) -> None:
+        """Configurations are found in a dict."""
+
     def _start(self) -> int:
         return self.number(self.recogniser.initial) if self.recogniser.initial else DEAD
 
