@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError
 from outlines_core.grammar.completions import Completions
 from outlines_core.grammar.configurations import ConfigurationDfa
+from outlines_core.grammar.finishing import Finisher
 from outlines_core.grammar.forest import Forest
 from outlines_core.grammar.indentation import Indents
 from outlines_core.grammar.lexical import EntangledError, Lexical, tables_of
@@ -25,7 +26,7 @@ from outlines_core.grammar.ordered import NOTHING
 from outlines_core.grammar.separation import Separation
 from outlines_core.grammar.spelling import Spelling
 from outlines_core.grammar.stacks import EMPTY, Stacks
-from outlines_core.grammar.worlds import LexedMachine, Lexeme, World
+from outlines_core.grammar.worlds import IGNORED, LexedMachine, Lexeme, World
 from outlines_core.kernels import grammar as kernel
 from outlines_core.kernels import grammar_masks as masks
 from outlines_core.kernels.borrow import Handles
@@ -169,6 +170,26 @@ class StackedRecogniser:
             return None
         return tuple(sorted(map(tuple, handles[kernel.H_WORLDS][:status].tolist())))
 
+    @cached_property
+    def finisher(self) -> Finisher | None:
+        """Short texts to the end; None: not for grammars with an indenter."""
+        if self.machine.indentation is not None:
+            return None
+        return Finisher(self.machine, self.lexical.separation, self.after, self._stacks_behind, self.accepts)
+
+    def _stacks_behind(self, configuration: Worlds) -> list[list[int]]:
+        """The stacks, the state on top last, of those worlds in which something ignored was just read."""
+        found = []
+        for q, p, _, _ in configuration:
+            if all(terminal != IGNORED for terminal, _ in self.lexical.content(q)[1]):
+                continue
+            states = []
+            while p:
+                state, p = self.stacks[p, :2].tolist()
+                states.append(state)
+            found.append(states[::-1])
+        return found
+
     def _is_live(self, world: Sequence[int]) -> bool:
         """The same as the kernel says, where it does not know."""
         return any(map(self._worlds_live.is_live, self._worlds_of(world)))
@@ -304,6 +325,25 @@ class GrammarCore(RegexCore):
 
     def next_states(self, states: Any, token_ids: Any) -> list[int]:
         return [self.next_state(s, t) for s, t in zip(states, token_ids, strict=True)]
+
+    # -- distances --------------------------------------------------------------------------------------------------
+
+    def byte_distance(self, state: int) -> int:
+        """Bytes that are enough from `state` to acceptance; behind some byte one less is enough, and so on."""
+        known = self._byte_distance.get(state)
+        if known is not None:
+            return known
+        dfa: Any = self.dfa
+        finisher = self.recogniser.finisher
+        text = None if finisher is None else finisher.text(dfa.configuration(state))
+        if text is None:
+            return super().byte_distance(state)
+        for k, byte in enumerate((*text, None)):
+            left = len(text) - k
+            self._byte_distance[state] = min(left, self._byte_distance.get(state, left))
+            if byte is not None:
+                state = dfa.step(state, byte)
+        return len(text)
 
     # -- masks ------------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ class Separation:
     """The separator of a grammar.
 
     Attributes:
+        separator: its text.
         lets_through: is there one, and are blocks and brackets, if there is an indenter, a matter of the rules?
         newline: the indenter's terminal, or -1; it counts as one that absorbs.
     """
@@ -49,7 +50,7 @@ class Separation:
         self._absorbing: set[int] = set()
         self._never: dict[int, set[int]] = {}  # by lexer: terminals to which others are always preferred
         self._behind: dict[int, set[int]] = self._lexers_behind()
-        self._separator = b""
+        self.separator = b""
         self._free: set[tuple[int, Boundary]] = set()  # lexers and boundaries behind the separator
         self._unfree: set[tuple[int, Boundary]] = set()
         self._behind_lines = set(self._behind.get(self.newline, ()))
@@ -150,7 +151,7 @@ class Separation:
 
     def _try(self, separator: bytes) -> bool:
         """Is this text a separator?"""
-        self._separator, self._free = separator, set()
+        self.separator, self._free = separator, set()
         self._absorbing = {self.newline} if self.newline >= 0 else set()
         self._never.clear()
         for known in (self._unfree, self._good, self._free_lines, self._unfree_lines, self._good_lines):
@@ -308,7 +309,7 @@ class Separation:
 
     def _gap(self, lexer: int, boundary: Boundary) -> list[Boundary]:
         """The boundaries behind the separator."""
-        read = self.read(lexer, boundary, self._separator)
+        read = self.read(lexer, boundary, self.separator)
         return [b for t, b in read if t == IGNORED and self.machine.dfa.hold_at_end(b.obligations)]
 
     def _extends(self, lexer: int, boundary: Boundary) -> bool:
