@@ -37,6 +37,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
+from generation_models import embedded, llama
 
 PATTERNS = {
     "letters": r"[a-z ]{2000,}",
@@ -78,40 +79,6 @@ class Load:
     def __str__(self) -> str:
         now = self.so_far()
         return f"load {now['load_1min']:.1f}, others used {now['cpus_of_others']:.2f} of {now['cpus']:.0f} CPUs"
-
-
-# -- models ------------------------------------------------------------------------------------------------------------
-
-
-def embedded() -> tuple[Any, Any]:
-    from processors.embedded import load_embedded
-    from processors.tokenizers import vocabulary_from
-
-    model, tokenizer = load_embedded()
-    return model, vocabulary_from(tokenizer)
-
-
-def llama(directory: str) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    from processors.tokenizers import vocabulary_from
-
-    vocabulary = vocabulary_from(AutoTokenizer.from_pretrained(directory))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary.size,
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=1024,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    return LlamaForCausalLM(config).eval(), vocabulary
 
 
 def idle_processor() -> Any:

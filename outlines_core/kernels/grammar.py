@@ -70,8 +70,6 @@ BRACKETS, INDENTS = 1, 2
 META_SIZE: Final = 32
 SPARE: Final = 2048  # rows of `stacks` and `indents` that must be free when a world is looked at
 MOST_PUSHED: Final = 100  # on one terminal; 16 of them are looked at for one byte
-RELATIVE: Final = 1 << 20
-BIG: Final = 2000  # nodes: what lies below so many is worth remembering
 
 
 @njit(cache=True, nogil=True)
