@@ -7,6 +7,7 @@ from typing import Any
 from typing import Literal as OneOf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outlines_core import control
 from outlines_core.compile import compile_json_schema, kept_core
@@ -22,7 +23,7 @@ from outlines_core.grammar.ordered import OrderedDfa
 from outlines_core.grammar.postlex import ForLark, PostLex, PostLexing
 from outlines_core.grammar.separation import Separation
 from outlines_core.grammar.stacks import Stacks
-from outlines_core.grammar.stored import load_stored, stored_proof
+from outlines_core.grammar.stored import load_stored, stored_machine
 from outlines_core.grammar.viability import all_stacks_live
 from outlines_core.grammar.worlds import LexedMachine
 from outlines_core.grammar_composed import core_over
@@ -264,18 +265,17 @@ class _Compiler:
             postlex = PostLexing(self._postlex, grammar.terminals)
         elif self._postlex is not None:
             postlex = Indentation(self._postlex, grammar.terminals)
-        nodes = terminal_nodes(grammar.terminals, limits)
-        ordered = OrderedDfa(nodes, limits, is_ordered=lexer != "scannerless")
-        used = ordered.bytes_read()
-        if self._codes or self._value_codes:
-            used[[*control.PRIVATE]] = False  # they come together, as a token or value
-        recogniser: LexedRecogniser | EarleyRecogniser
+        recogniser: StackedRecogniser | LexedRecogniser | EarleyRecogniser
         if grammar.tables is not None and not isinstance(postlex, PostLexing):
-            machine = LexedMachine(grammar, ordered, Stacks(grammar.tables, grammar.rules), postlex)
-            separation = Separation(machine)
-            if separation.lets_through and stored_proof(machine.grammar, separation.unreadable(), all_stacks_live):
-                stacked = StackedRecogniser(machine, separation, limits)
-                return ConfigurationDfa(stacked, machine.byte_class(), used, limits)
+            indentation = postlex
+            proved = stored_machine(grammar, postlex, limits, lambda: self._proved(grammar, indentation))
+            if isinstance(proved, Separation):
+                recogniser = StackedRecogniser(proved.machine, proved, limits)
+                used = self._used(proved.machine.dfa)
+                return ConfigurationDfa(recogniser, proved.machine.byte_class(), used, limits)
+            ordered = proved
+        else:
+            ordered = self._ordered(grammar)
         if grammar.lexers:
             recogniser = LexedRecogniser(grammar, ordered, postlex)
         else:
@@ -283,7 +283,27 @@ class _Compiler:
         if recogniser.initial is None:
             name = str(grammar.nonterminals[grammar.start])
             raise UnsatisfiableError(f"no text at all is in the language of the grammar (start {name!r})")
-        return ConfigurationDfa(recogniser, recogniser.byte_class(), used, limits)
+        return ConfigurationDfa(recogniser, recogniser.byte_class(), self._used(ordered), limits)
+
+    def _ordered(self, grammar: Grammar) -> OrderedDfa:
+        nodes = terminal_nodes(grammar.terminals, self._limits)
+        return OrderedDfa(nodes, self._limits, is_ordered=self._lexer != "scannerless")
+
+    def _proved(self, grammar: Grammar, indentation: Indentation | None) -> Separation | OrderedDfa:
+        """The proof that the lexer lets the parser through; the lexer alone if there is none."""
+        assert grammar.tables is not None
+        ordered = self._ordered(grammar)
+        machine = LexedMachine(grammar, ordered, Stacks(grammar.tables, grammar.rules), indentation)
+        separation = Separation(machine)
+        holds = separation.lets_through and all_stacks_live(machine.grammar, separation.unreadable())
+        return separation if holds else ordered
+
+    def _used(self, ordered: OrderedDfa) -> NDArray[np.bool_]:
+        """(256,) bool: bytes of texts."""
+        used = ordered.bytes_read()
+        if self._codes or self._value_codes:
+            used[[*control.PRIVATE]] = False  # they come together, as a token or value
+        return used
 
 
 def _graph_of(texts: Sequence[bytes]) -> Graph:

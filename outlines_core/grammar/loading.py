@@ -19,12 +19,13 @@ import lark
 from lark.exceptions import LarkError, LexError, UnexpectedInput
 from lark.lexer import BasicLexer, ContextualLexer, PatternStr
 from lark.load_grammar import _parse_grammar
-from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
+from lark.parsers.lalr_analysis import Shift
 from lark.parsers.lalr_parser import LALR_Parser
 
 from outlines_core.errors import ConstraintError, ConstraintSyntaxError, UnsupportedFeatureError
 from outlines_core.grammar.booleans import Boolean, boolean, in_order, is_boolean
 from outlines_core.grammar.dialect import SHOWN, Extended
+from outlines_core.grammar.lalr import Analyzer
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.nfa import Graph
 
@@ -160,27 +161,15 @@ class _Contextual(ContextualLexer):
         super().__init__(unchecked, states, always_accept)
 
 
-class _Analyzer(LALR_Analyzer):
-    """Lark's; `conflicts` tells whether it preferred one action to another."""
-
-    def conflicts(self) -> bool:
-        for items in self.lr0_itemsets:
-            shifts = set(items.transitions)
-            for terminal, rules in items.lookaheads.items():
-                if len(rules) > 1 or terminal in shifts:
-                    return True
-        return False
-
-
 class _Parser(LALR_Parser):
     """Lark's, with `has_conflicts`."""
 
     def __init__(self, parser_conf: Any, debug: bool = False, strict: bool = False) -> None:
-        analysis = _Analyzer(parser_conf, debug=debug, strict=strict)
+        analysis = Analyzer(parser_conf, debug=debug, strict=strict)
         analysis.compute_lalr()  # type: ignore[no-untyped-call]
         self._parse_table = analysis.parse_table
         self.parser_conf = parser_conf
-        self.has_conflicts = analysis.conflicts()
+        self.has_conflicts = analysis.has_conflicts
 
 
 _PLUGINS: Final = {"BasicLexer": _Lexer, "ContextualLexer": _Contextual, "LALR_Parser": _Parser}
@@ -303,8 +292,8 @@ def _tables(
     booleans = _booleans(loaded.terminals, flags, limits)
     terminals = [
         Terminal(
-            t.name,
-            t.pattern.to_regexp(),
+            str(t.name),  # Lark has Tokens here and there
+            str(t.pattern.to_regexp()),
             flags,
             isinstance(t.pattern, PatternStr),
             booleans[t.name].graph if t.name in booleans else None,
@@ -315,7 +304,7 @@ def _tables(
     for name in [*declared, *(getattr(postlex, field, None) for field in _LINE_TYPES)]:
         if name is not None and name not in number:
             number[name] = len(terminals)
-            terminals.append(Terminal(name, None, 0, is_text=False))
+            terminals.append(Terminal(str(name), None, 0, is_text=False))
     nonterminals: dict[str, int] = {}
     for rule in loaded.rules:
         nonterminals.setdefault(rule.origin.name, len(nonterminals))
@@ -390,7 +379,7 @@ def _tables(
     logging.getLogger(__name__).debug("loaded %d terminals, %d rules", len(terminals), len(rules))
     of_starts = [nonterminal(start) for start in starts]
     return tuple(
-        Grammar(tuple(terminals), ignored, tuple(rules), tuple(nonterminals), start, tuple(lexers), tables)
+        Grammar(tuple(terminals), ignored, tuple(rules), tuple(map(str, nonterminals)), start, tuple(lexers), tables)
         for start, tables in zip(of_starts, made, strict=True)
     )
 

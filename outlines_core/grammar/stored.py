@@ -1,31 +1,45 @@
-"""Loaded grammars on disk: what Lark makes of a long grammar, and the proof about its stacks, take seconds.
+"""Grammars on disk: what Lark makes of a long grammar, its lexers, and the proofs about both take seconds to find.
 
-An entry is what `loading` returns, as JSON. Its key is everything that it depends on: the text, the options, the
-versions of Lark and of the modules that it compiles patterns with. Grammars that read other files are not kept, as
-their content is not known before; nor are short ones, which are loaded faster than a file is written.
+An entry is a pickle of plain tables and of this package's own classes; a reader refuses any other name, so that a file
+can hold wrong values at worst, and cannot run code. Its key is everything that it depends on: the text, the options,
+the sources and versions of what works on them. Grammars that read other files are not
+kept, as their content is not known before; nor is what is found faster than a file is written.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
+import hashlib
 import importlib.metadata
-import json
+import io
+import logging
+import pickle
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import lark
 import numpy as np
 
 from outlines_core.cache import content_key, default_store
 from outlines_core.grammar.dialect import Extended
-from outlines_core.grammar.loading import Grammar, LexerTable, Rule, Tables, Terminal, load_grammars
+from outlines_core.grammar.indentation import Indentation
+from outlines_core.grammar.loading import Grammar, load_grammars
+from outlines_core.limits import Limits
 
-__all__ = ["load_stored", "stored_proof"]
+__all__ = ["load_stored", "stored_machine"]
 
-_VERSION: Final = 1
 _WORTH: Final = 0.1  # seconds
 _LINE_TYPES: Final = ("NL_type", "INDENT_type", "DEDENT_type")
+_OURS: Final = ("outlines_core.grammar.", "outlines_core.regex.", "outlines_core.limits")
+_OF_NUMPY: Final = {"_reconstruct", "_frombuffer", "ndarray", "dtype"}
+_UNREADABLE: Final = (pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError)
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def load_stored(
@@ -48,69 +62,69 @@ def load_stored(
         return load()
     accepted = sorted(getattr(postlex, "always_accept", ()))
     lines = [getattr(postlex, name, None) for name in _LINE_TYPES]
-    asked = [text, start, postlex is not None, accepted, lines, sorted((k, repr(v)) for k, v in options.items())]
-    key = content_key("grammar", _VERSION, lark.__version__, sys.version, _version("regex"), json.dumps(asked))
-    found = _kept(key, lambda: [_encoded(grammar) for grammar in load()])
-    return tuple(map(_decoded, found))
+    asked = text, start, postlex is not None, accepted, lines, sorted((k, repr(v)) for k, v in options.items())
+    return _kept(content_key("grammar", _environment(), repr(asked)), load)
 
 
-def stored_proof(
-    grammar: Grammar, unreadable: dict[int, int], prove: Callable[[Grammar, dict[int, int]], bool]
-) -> bool:
-    """`viability.all_stacks_live`, or what it returned before."""
-    asked = json.dumps([_encoded(grammar), sorted((k, hex(bits)) for k, bits in unreadable.items())])
-    answer: bool = _kept(content_key("live stacks", _VERSION, asked), lambda: prove(grammar, unreadable))
-    return answer
+def stored_machine(grammar: Grammar, indentation: Indentation | None, limits: Limits, make: Callable[[], T]) -> T:
+    """What `make` returns of a grammar, or what it returned before."""
+    if any(terminal.graph is not None for terminal in grammar.terminals):
+        return make()
+    asked = grammar._replace(ignored=sorted(grammar.ignored)), limits  # type: ignore[arg-type]
+    lines = None if indentation is None else sorted((k, repr(v)) for k, v in vars(indentation).items())
+    return _kept(content_key("machine", _environment(), repr(asked), repr(lines)), make)
 
 
-def _kept(key: str, make: Callable[[], Any]) -> Any:
+def _kept(key: str, make: Callable[[], T]) -> T:
     store = default_store()
     arrays = store.get(key)
-    if arrays is not None and set(arrays) == {"json"}:
-        return json.loads(arrays["json"].tobytes())
+    if arrays is not None and set(arrays) == {"pickle"}:
+        try:
+            with _no_collection():
+                found: T = _Reader(io.BytesIO(arrays["pickle"].tobytes())).load()
+        except _UNREADABLE as error:
+            _log.warning("a stored grammar is made again: %s", error)
+        else:
+            return found
     begin = time.thread_time()
     made = make()
     if time.thread_time() - begin > _WORTH:
-        store.put(key, {"json": np.frombuffer(json.dumps(made).encode(), dtype=np.uint8)})
+        store.put(key, {"pickle": np.frombuffer(pickle.dumps(made, 5), dtype=np.uint8)})
     return made
 
 
-def _version(package: str) -> str:
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Looking for garbage among what is being read takes four times as long as reading it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
-def _encoded(grammar: Grammar) -> list[Any]:
-    tables = grammar.tables
-    return [
-        [[t.name, t.regexp, t.flags, t.is_text] for t in grammar.terminals],
-        sorted(grammar.ignored),
-        [[rule.origin, rule.symbols] for rule in grammar.rules],
-        grammar.nonterminals,
-        grammar.start,
-        [[table.order, list(table.retyped.items())] for table in grammar.lexers],
-        None
-        if tables is None
-        else [
-            [list(row.items()) for row in tables.actions],
-            [list(row.items()) for row in tables.gotos],
-            *tables[2:],
-        ],
-    ]
+class _Reader(pickle.Unpickler):
+    """Knows this package's classes and arrays only."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        is_ours = module.startswith(_OURS)
+        if is_ours or (module.startswith("numpy") and name in _OF_NUMPY):
+            found = super().find_class(module, name)
+            if not is_ours or (isinstance(found, type) and found.__module__ == module):
+                return found
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of a grammar")
 
 
-def _decoded(kept: list[Any]) -> Grammar:
-    terminals, ignored, rules, nonterminals, start, lexers, tables = kept
-    return Grammar(
-        tuple(Terminal(*fields) for fields in terminals),
-        frozenset(ignored),
-        tuple(Rule(origin, tuple(symbols)) for origin, symbols in rules),
-        tuple(nonterminals),
-        start,
-        tuple(LexerTable(tuple(order), {k: tuple(texts) for k, texts in retyped}) for order, retyped in lexers),
-        None
-        if tables is None
-        else Tables([dict(row) for row in tables[0]], [dict(row) for row in tables[1]], *tables[2:]),
-    )
+@functools.cache
+def _environment() -> str:
+    """What results depend on besides the question."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for path in sorted([*root.glob("grammar/*.py"), *root.glob("regex/*.py")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    versions = [lark.__version__, np.__version__, sys.version]
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        versions.append(importlib.metadata.version("regex"))
+    return repr((digest.hexdigest(), versions))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import lark
+import numpy as np
 import pytest
 from lark.indenter import PythonIndenter
 
+import outlines_core as oc
+from outlines_core import grammar_compile
+from outlines_core.cache import encode_arrays
+from outlines_core.compile import clear_cache
 from outlines_core.grammar import stored
 from outlines_core.grammar.loading import load_grammars
-from outlines_core.grammar.viability import all_stacks_live
 
 PYTHON = (Path(lark.__file__).parent / "grammars" / "python.lark").read_text(encoding="utf-8")
 SMALL = 'start: a+ | "b"~2..3\na: NAME ["=" NUMBER]\n%import common.CNAME -> NAME\n%import common.NUMBER\n%ignore " "\n'
@@ -47,13 +52,41 @@ def test_options_matter(cache: Path) -> None:
     assert len(list(cache.glob("*/*.bin"))) == 3
 
 
-def test_an_indenter_and_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = options(start="file_input", postlex=PythonIndenter())
-    (grammar,) = stored.load_stored(PYTHON, **given)
-    assert stored.stored_proof(grammar, {}, all_stacks_live)
+def test_an_indenter_and_the_proof(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = oc.Vocabulary(0, {bytes([k]): [k + 1] for k in range(256)})
+    text = b"def f(x):\n    return [x,\n1]\n"
+
+    def masks() -> list[bytes]:
+        automaton = oc.compile_grammar(PYTHON, vocabulary, start="file_input", postlex=PythonIndenter())
+        state, found = automaton.initial_state, []
+        for byte in text:
+            mask = oc.allocate_bitmask(1, vocabulary)[0]
+            automaton.fill_mask(state, mask)
+            found.append(mask.tobytes())
+            state = automaton.next_state(state, byte + 1)
+        assert automaton.is_accepting(state)
+        return found
+
+    first = masks()
+    assert len(list(cache.glob("*/*.bin"))) >= 2  # tables; lexers and proofs
     monkeypatch.setattr(stored, "load_grammars", None)
-    assert stored.load_stored(PYTHON, **given) == (grammar,)
-    assert stored.stored_proof(grammar, {}, lambda *_: pytest.fail("it is known"))
+    monkeypatch.setattr(grammar_compile, "all_stacks_live", None)
+    clear_cache()
+    assert masks() == first
+
+
+def test_entries_hold_no_code(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return print, ("harm",)
+
+    loaded = stored.load_stored(SMALL, **options())
+    for value in (Harm(), stored.load_stored, Path("/")):
+        (path,) = cache.glob("*/*.bin")
+        path.write_bytes(encode_arrays({"pickle": np.frombuffer(pickle.dumps(value), dtype=np.uint8)}))
+        assert stored.load_stored(SMALL, **options())[0][:5] == loaded[0][:5]
+        assert "is not part of a grammar" in caplog.text
+        caplog.clear()
 
 
 def test_grammars_that_read_files_are_read_again(tmp_path: Path, cache: Path) -> None:
