@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import outlines_core as oc
-from outlines_core.grammar.ebnf import from_ebnf
+from outlines_core.grammar import from_ebnf
 from tests.strategies import scaled
 
 
