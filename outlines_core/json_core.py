@@ -85,7 +85,7 @@ class JsonCore(JsonMasks):
     @property
     def nbytes(self) -> int:
         """Rough memory of this schema's own tables, states and masks."""
-        return super().nbytes + self.config.nbytes + self._mask_bytes + 250 * len(self._states)
+        return super().nbytes + self.config.nbytes + self._mask_bytes + 250 * len(self.state_config)
 
     @property
     def n_states(self) -> int:

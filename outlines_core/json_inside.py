@@ -16,17 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.kernels import inside as kernel
+from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.dfa import fill_sparse
 from outlines_core.kernels.json import OUTCOME
+from outlines_core.kernels.json_masks import T_SIZE
 from outlines_core.kernels.trie import build_trie
 from outlines_core.trie import TokenTrie
 from outlines_core.vocabulary import TokenTable
 
-__all__ = ["OUTSIDE", "Endings", "Inside", "Leaving"]
+__all__ = ["OUTSIDE", "Endings", "Inside", "Leaving", "trie_handles"]
 
 _SHORT: Final = 16
 OUTSIDE: Final = 1 << 30
 _ESCAPE: Final = 3  # the column of exits with the escape state
+
+
+def trie_handles(*arrays: NDArray[Any]) -> Handles:
+    """Where `kernels.json_masks` finds a trie."""
+    handles = Handles(T_SIZE)
+    for k, array in enumerate(arrays):
+        handles[k] = np.ascontiguousarray(array, dtype=np.int32)
+    return handles
 
 
 class Endings:
@@ -34,13 +44,13 @@ class Endings:
 
     Attributes:
         text: (size,) int32: the number of the text behind a token's first quote; negative: it has none.
-        trie: these texts as `TokenTrie.packed`, their numbers as ids; number 0, the empty text, is not in it.
+        trie: where kernels find the trie of these texts, with their numbers as ids; number 0, the empty text, is not
+            in it.
         n_words: of a bit set of texts.
         open_escapes: the tokens that end within an escape.
     """
 
     def __init__(self, table: TokenTable) -> None:
-        trie = table.trie
         self.text = np.empty(table.size, dtype=np.int32)
         kernel.closing_quotes(table.data, table.indptr, self.text)
         self.open_escapes = np.flatnonzero(self.text == kernel.OPEN_ESCAPE)
@@ -55,13 +65,7 @@ class Endings:
         flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
         info, end, token, _ = build_trie(flat, starts, np.arange(1, len(texts), dtype=np.int32))
         self.n_words = (len(texts) + 31) >> 5
-        self.trie = (
-            info.astype(trie.packed[0].dtype),
-            end,
-            np.where(token < 0, 32 * self.n_words, token).astype(np.int32),
-        )
-        for array in self.trie:
-            array.setflags(write=False)  # as those of a vocabulary's trie: the kernels know them so
+        self.trie = trie_handles(info, end, np.where(token < 0, 32 * self.n_words, token))
 
 
 class Leaving(NamedTuple):
@@ -84,6 +88,7 @@ class Inside:
         exits: (n, 5) int64, of all tokens that leave, as `kernels.json.walk_inside` has them.
         leaving: the tokens that leave a string and behind what they do so.
         others: (n, 5) int64, the exits that are not in `leaving`.
+        exits_at, others_at: their addresses, and how many they are.
         needs: uint8, what each token needs, up to 17, where that has been asked for (`limit`).
         most: the most that a token needs.
         long, long_needs: the tokens that need more than 16.
@@ -92,6 +97,7 @@ class Inside:
 
     __slots__ = (
         "exits",
+        "exits_at",
         "ids",
         "leaving",
         "long",
@@ -101,6 +107,7 @@ class Inside:
         "open",
         "open_needs",
         "others",
+        "others_at",
         "words",
     )
 
@@ -113,6 +120,8 @@ class Inside:
         others: NDArray[np.int64],
     ) -> None:
         self.words, self.ids, self.exits, self.leaving, self.others = words, ids, exits, leaving, others
+        self.exits_at = int(exits.ctypes.data), len(exits)
+        self.others_at = int(others.ctypes.data), len(others)
         self.needs: NDArray[Any] | None = None
         self.most = 0
 
@@ -163,6 +172,7 @@ class Inside:
     def fill_limited(self, room: int, out_words: NDArray[np.uint32]) -> None:
         """Write those that need at most `room` characters."""
         assert self.needs is not None
+        out_words[:] = 0
         if room >= _SHORT:
             self.fill(out_words)
             if room < self.most:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from outlines_core.bitmask import unpack_ids
 from outlines_core.errors import UnsatisfiableError
-from outlines_core.json_inside import OUTSIDE, Endings, Inside
+from outlines_core.json_inside import OUTSIDE, Endings, Inside, trie_handles
 from outlines_core.json_schema.arena import FREE, Arena
 from outlines_core.json_schema.lexemes import Lexemes, load_kernels
 from outlines_core.json_schema.numbers import NumberRecognizer
@@ -100,6 +100,24 @@ class Whitespace(NamedTuple):
         return cls(table)
 
 
+class Runs(NamedTuple):
+    """What tokens do from a state of the whitespace.
+
+    Attributes:
+        ids, tops: (n,) int32, the tokens of whitespace alone; (n, 2) int64, the nodes where something else begins.
+        at: the address of `ids`, how many there are; the same of `tops`.
+    """
+
+    ids: NDArray[np.int32]
+    tops: NDArray[np.int64]
+    at: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, ids: NDArray[np.int32], tops: NDArray[np.int64]) -> Runs:
+        ids, tops = np.ascontiguousarray(ids, dtype=np.int32), np.ascontiguousarray(tops, dtype=np.int64)
+        return cls(ids, tops, (int(ids.ctypes.data), len(ids), int(tops.ctypes.data), len(tops)))
+
+
 class LexemeMasks:
     """What tokens of a vocabulary do inside lexemes, whatever the schema."""
 
@@ -126,9 +144,12 @@ class LexemeMasks:
         self._words_below = np.zeros(self.trie.info.shape[0], dtype=np.uint8)
         kernel.words_below(self.trie.packed, self._words_below)
         self.lock = threading.RLock()
+        self.bounds: list[int] = table.indptr.tolist()
+        self.data_at = int(table.data.ctypes.data)
+        self.trie_handles = trie_handles(self.trie.info, *self.trie.packed[1:])
         self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
         self._inside: dict[int, Inside] = {}
-        self._whitespace: dict[tuple[bytes, int], tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
+        self._whitespace: dict[tuple[bytes, int], Runs] = {}
         self._runs: dict[bytes, tuple[Rows, Rows] | None] = {}
         self._numbers: dict[NumberRecognizer, StoredNumbers] = {}
         self._nbytes = 0
@@ -219,8 +240,8 @@ class LexemeMasks:
             known = self._keep(c, kernel.STRING, *found, needs)
         return known
 
-    def whitespace(self, core: JsonTables, x: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The tokens of whitespace alone from whitespace state `x`, and the nodes where something else begins."""
+    def whitespace(self, core: JsonTables, x: int) -> Runs:
+        """What tokens do from whitespace state `x`."""
         key = (core.whitespace, x)
         known = self._whitespace.get(key)
         if known is None:
@@ -229,9 +250,9 @@ class LexemeMasks:
             runs, k = self._runs[core.whitespace], x - kernel.WS
             if len(self._whitespace) >= _WHITESPACE_KEPT:
                 self._whitespace.clear()
-            known = (runs[0].row(k), runs[1].row(k)) if runs is not None else self._walk_whitespace(core, x)
-            self._whitespace[key] = known
-            self._nbytes += known[0].nbytes + known[1].nbytes
+            ids, tops = (runs[0].row(k), runs[1].row(k)) if runs is not None else self._walk_whitespace(core, x)
+            known = self._whitespace[key] = Runs.of(ids, tops)
+            self._nbytes += ids.nbytes + tops.nbytes
         return known
 
     def _walk_whitespace(self, core: JsonTables, x: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

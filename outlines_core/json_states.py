@@ -7,6 +7,7 @@ kernel stops with EXACT and the bytes are run one by one here (`JsonStates.exact
 
 from __future__ import annotations
 
+import ctypes
 import json
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,7 @@ from outlines_core.json_schema.machine import Machine, ObjectFrame
 from outlines_core.json_schema.splits import canonical
 from outlines_core.json_tables import JsonTables, encoded, enlarged
 from outlines_core.kernels import json as kernel
+from outlines_core.kernels import json_masks as masks
 from outlines_core.limits import Limits
 from outlines_core.types import DEAD
 from outlines_core.vocabulary import Vocabulary
@@ -52,28 +54,41 @@ class JsonStates(JsonTables):
         self.eos_ids = table.eos_ids
         self.eos = frozenset(table.eos_ids.tolist())
         self.trie = table.trie
-        self._configs: dict[bytes, int] = {}
-        self.config = np.zeros((64, 5), dtype=np.int64)
-        self.n_configs = 0
+        self.handles[masks.H_CONFIGS] = np.zeros((64, 5), dtype=np.int64)
+        self.handles[masks.H_CELLS] = np.full(256, -1, dtype=np.int32)
+        self._run = self.handles[masks.H_RUN] = np.zeros((3, 5), dtype=np.int64)
+        self._tables = self.handles.address, shared.arena.handles.address
+        self._bounds = shared.bounds
+        self._data_at = shared.data_at
+        self._plain: list[int] = []  # by configuration: the state without records
         self._states: dict[tuple[int, Records], int] = {}
         self.state_config: list[int] = [-1, -1]
         self.state_records: list[Records] = [NO_RECORDS, NO_RECORDS]
         self.accepting: list[bool] = [False, True]
-        self._run = np.zeros((3, 5), dtype=np.int64)
+
+    @property
+    def config(self) -> NDArray[np.int64]:
+        return self.handles[masks.H_CONFIGS]
 
     def _intern(self, config: NDArray[np.int64], records: Records) -> int:
-        raw = config.tobytes()
-        number = self._configs.get(raw)
-        if number is None:
-            number = self.n_configs
-            if number >= self.config.shape[0]:
-                self.config = enlarged(self.config, 2 * number)
-            self.config[number] = config
-            self._configs[raw] = number
-            self.n_configs = number + 1
-        key = (number, records)
-        state = self._states.get(key)
-        if state is None:
+        values = config.tolist()
+        while (entered := masks.intern(*self._tables, *values)) == masks.NO_ROOM:
+            self._more_configs()
+        return self._state(entered, records)
+
+    def _more_configs(self) -> None:
+        self.handles[masks.H_CONFIGS] = enlarged(self.config, 2 * self.config.shape[0])
+        self.handles[masks.H_CELLS] = np.full(4 * self.config.shape[0], -1, dtype=np.int32)
+        masks.enter_all(self._tables[0])
+
+    def _state(self, entered: int, records: Records) -> int:
+        """The state of a configuration, as the kernel gives its number, with records."""
+        number = (entered & masks.ENDS - 1) - 1
+        plain = self._plain
+        if number >= len(plain):
+            plain.extend([0] * (number + 1 - len(plain)))
+        state = plain[number] if records is NO_RECORDS else self._states.get((number, records), 0)
+        if not state:
             state = len(self.state_config)
             if state >= self.limits.max_states:
                 raise LimitExceededError(
@@ -81,10 +96,13 @@ class JsonStates(JsonTables):
                     given=state + 1,
                     limit=self.limits.max_states,
                 )
-            self._states[key] = state
+            if records is NO_RECORDS:
+                plain[number] = state
+            else:
+                self._states[number, records] = state
             self.state_config.append(number)
             self.state_records.append(records)
-            self.accepting.append(self.is_end(config))
+            self.accepting.append(entered >= masks.ENDS)
         return state
 
     def is_end(self, config: NDArray[np.int64]) -> bool:
@@ -99,52 +117,50 @@ class JsonStates(JsonTables):
         return self.accepting[state]
 
     def _advance(self, state: int, token_id: int) -> int:
-        return self.run(state, self.data, self.indptr, token_id)
+        begin, end = self._bounds[token_id], self._bounds[token_id + 1]
+        return self.run(state, self._data_at + begin, end - begin)
 
-    def run(self, state: int, data: NDArray[np.uint8], indptr: NDArray[np.int64], k: int) -> int:
-        """The state after the k-th of some texts (the lock must be held)."""
+    def run(self, state: int, text: int, size: int) -> int:
+        """The state after some bytes, at an address (the lock must be held)."""
         records = self.state_records[state]
-        run = self._run
-        run[0] = self.config[self.state_config[state]]
         if records is NO_RECORDS:
-            self.mem[kernel.M_GENERIC] = 0
+            tables, number = self._tables, self.state_config[state]
             while True:
-                status = kernel.advance(self.mem, self.rows, data, indptr, k, run)
-                if status == kernel.LIVE:
-                    if self.mem[kernel.M_EXACT]:
-                        break
-                    return self._intern(run[1], NO_RECORDS)
+                status = masks.advance(*tables, number, text, size)
+                if status > 0:
+                    return self._state(status, NO_RECORDS)
                 if status == kernel.DEAD:
                     return DEAD
                 if status == kernel.HOLE:
                     self.fill_hole()
                 elif status == kernel.FULL:
                     self.grow()
+                elif status == masks.NO_ROOM:
+                    self._more_configs()
                 else:
                     break
-        text = data[indptr[k] : indptr[k + 1]].tobytes()
-        if not text:
+        if not size:
             return DEAD
-        result = self.exactly(run[0].copy(), records, text)
+        result = self.exactly(self.config[self.state_config[state]].copy(), records, ctypes.string_at(text, size))
         return DEAD if result is None else self._intern(*result)
 
     def live_bytes(self, config: NDArray[np.int64], records: Records) -> list[int]:
         """Which bytes may follow."""
         found = []
         self.mem[kernel.M_GENERIC] = 0
-        out = np.zeros(5, dtype=np.int64)
         for byte in range(256):
-            status = self.step(config, byte, out)
+            status = self.step(config, byte)
             if status == kernel.EXACT:
                 status = kernel.LIVE if self.exactly(config, records, bytes([byte])) is not None else kernel.DEAD
             if status == kernel.LIVE:
                 found.append(byte)
         return found
 
-    def step(self, config: NDArray[np.int64], byte: int, out: NDArray[np.int64]) -> int:
-        """`kernels.json.step`, holes filled."""
+    def step(self, config: NDArray[np.int64], byte: int) -> int:
+        """`kernels.json.step` from a configuration to ``_run[1]``, holes filled."""
         while True:
-            status = int(kernel.step(self.mem, self.rows, config[None], 0, byte, out[None], 0))
+            self._run[0] = config
+            status = int(masks.step_one(*self._tables, byte))
             if status == kernel.HOLE:
                 self.fill_hole()
             elif status == kernel.FULL:
@@ -165,8 +181,8 @@ class JsonStates(JsonTables):
             i, _, t, x, sid = config.tolist()
             if self._names_keys(i) and key is None:
                 key = bytearray(self._spelled(i, t, x))
-            out = np.zeros(5, dtype=np.int64)
-            status = self.step(config, byte, out)
+            status = self.step(config, byte)
+            out = self._run[1].copy()
             if status == kernel.DEAD:
                 return None
             if status == kernel.EXACT and self.mem[kernel.M_KIND] == kernel.HOLE_RETURN:

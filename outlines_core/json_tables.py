@@ -34,6 +34,8 @@ from outlines_core.json_schema.machine import (
 from outlines_core.json_schema.sat import placed
 from outlines_core.json_schema.shapes import bits_of, named
 from outlines_core.kernels import json as kernel
+from outlines_core.kernels import json_masks as masks
+from outlines_core.kernels.borrow import Handles
 from outlines_core.limits import Limits
 
 __all__ = ["JsonTables", "encoded", "enlarged"]
@@ -75,6 +77,8 @@ class JsonTables:
     def __init__(self, machine: Machine, shared: LexemeMasks, whitespace: Whitespace, limits: Limits) -> None:
         self.machine, self.shared, self.limits = machine, shared, limits
         self.whitespace = whitespace.table.tobytes()
+        self.handles = Handles(masks.H_SIZE)
+        self._fields: list[tuple[int, ...]] = [(0, 0, 0, 0, -1, kernel.COUNTED, 0), (0,) * 7]
         self._allocate(whitespace)
         self.info: list[Any] = [None, ("end",)]
         self._instances: dict[Any, int] = {}
@@ -136,6 +140,7 @@ class JsonTables:
         mem[kernel.R_CELLS] = regions["hash"].shape[0]
         mem[kernel.R_STACK_SIZE] = regions["stack"].shape[0]
         self.mem, self._regions = mem, views
+        self.handles[masks.H_MEM] = mem
         self.inst, self.nodes, self.stack, self.consts = views["inst"], views["nodes"], views["stack"], views["consts"]
 
     def _replace(self, name: str, region: NDArray[np.int64]) -> None:
@@ -222,6 +227,7 @@ class JsonTables:
             larger[:n] = self.inst
             self._replace("inst", larger)
         self.inst[n, : len(fields)] = fields
+        self._fields.append(fields)
         self.info.append(info)
         self.n_inst = n + 1
         if key is not None:

@@ -21,9 +21,7 @@ from outlines_core.vocabulary import TokenTable
 __all__ = ["JsonValue"]
 
 _BYTES: Final = np.arange(256, dtype=np.uint8)
-_BYTES.setflags(write=False)  # as the bytes of tokens are
-_PLACES: Final = np.arange(257, dtype=np.int64)
-_PLACES.setflags(write=False)
+_BYTES_AT: Final = int(_BYTES.ctypes.data)
 _KEPT: Final = 1 << 18
 _PLAIN: Final = b"+-.0123456789eEtruefalsn"
 _CLOSING: Final = {ord("{"): ord("}"), ord("["): ord("]"), ord('"'): ord('"')}
@@ -66,7 +64,7 @@ class JsonValue:
         if known is None:
             core = self.core
             with core.lock:
-                known = core.run(state, _BYTES, _PLACES, byte)
+                known = core.run(state, _BYTES_AT + byte, 1)
             if len(self._steps) >= _KEPT:
                 self._steps.clear()
             if known != DEAD and not self.goes_on(known) and self.is_whole(state):
@@ -142,5 +140,7 @@ class JsonValue:
         core = self.core
         with core.lock:
             group, members = core.groups_of(state, texts)
-            ending = [self.is_whole(core.run(state, texts.data, texts.indptr, member)) for member in members]
+            at, bounds = int(texts.data.ctypes.data), texts.indptr.tolist()
+            after = [core.run(state, at + bounds[k], bounds[k + 1] - bounds[k]) for k in members]
+            ending = [self.is_whole(one) for one in after]
         return np.flatnonzero(np.array([*ending, False])[group]).tolist() if any(ending) else []

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.kernels.arena import map_row
+from outlines_core.kernels.borrow import Handles
 
 __all__ = ["FREE", "Arena"]
 
@@ -29,9 +30,11 @@ class Arena:
         rows: (capacity, 259) int32: the row after each byte, 0 = dead · number of the outcome if the content may end
             here, else -1 · is the row filled? · strings: the least number of characters that lead to an end
         n: rows in use.
+        handles: where kernels find `rows`.
     """
 
     def __init__(self) -> None:
+        self.handles = Handles(1)
         self.rows = np.zeros((64, 259), dtype=np.int32)
         self.n = 1
         self._owner: list[tuple[Any, int] | None] = [None]
@@ -43,6 +46,14 @@ class Arena:
         self.outcomes: dict[int, list[int]] = {}
         self._add_free()
         self.keywords = {word: self._add_keyword(word) for word in (b"null", b"false", b"true")}
+
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        return self._rows
+
+    @rows.setter
+    def rows(self, rows: NDArray[np.int32]) -> None:
+        self._rows = self.handles[0] = rows
 
     @property
     def nbytes(self) -> int:

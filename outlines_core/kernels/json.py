@@ -60,10 +60,7 @@ __all__ = [
     "PLAIN",
     "STRING",
     "STRUCT",
-    "advance",
     "build_trie",
-    "clear_tokens",
-    "exits_at_texts",
     "fewest_tokens",
     "pack",
     "put_edge",
@@ -72,7 +69,6 @@ __all__ = [
     "walk_exits",
     "walk_groups",
     "walk_inside",
-    "walk_struct",
     "walk_whitespace",
     "words_below",
 ]
@@ -599,29 +595,6 @@ def step(mem, rows, path, e, b, out, d):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def advance(mem, rows, data, indptr, token, configs):  # type: ignore[no-untyped-def]
-    """configs[0] -> configs[1] by the bytes of a token; begin again from configs[0] after a hole.
-
-    configs  (3, 5) int64; the third row is scratch
-    """
-    mem[M_EXACT] = 0
-    begin, end = indptr[token], indptr[token + 1]
-    if begin == end:
-        return DEAD
-    at = 0
-    for k in range(begin, end):
-        to = 1 if at != 1 else 2
-        status = step(mem, rows, configs, at, np.int64(data[k]), configs, to)
-        if status != LIVE:
-            return status
-        at = to
-    if at == 2:
-        for k in range(5):
-            configs[1, k] = configs[2, k]
-    return LIVE
-
-
-@njit(cache=True, nogil=True)
 def walk(mem, rows, vocabulary, path, node, stop, given, out_mask):  # type: ignore[no-untyped-def]
     """Set the bit of every token in the trie nodes node..stop-1 whose bytes stay live.
 
@@ -740,41 +713,6 @@ def walk_whitespace(mem, vocabulary, size, path, out_ids, out_tops):  # type: ig
             n_tops += 1
         node = np.int64(end[node])
     return n_ids, n_tops
-
-
-@njit(cache=True, nogil=True)
-def walk_struct(mem, rows, vocabulary, config, tops, path, given, out_mask):  # type: ignore[no-untyped-def]
-    """`walk` of a structural state, but for the tokens of whitespace alone.
-
-    config  (5,) int64: where the tokens begin
-    tops    as `walk_whitespace` leaves them
-    meta    meta[M_EXIT], meta[M_NODE]: where to begin (0, -1), and where to go on after a status other than LIVE
-    """
-    info, end, _ = vocabulary
-    i = config[0]
-    classes = mem[R_INST] + INST * i + I_CLASS
-    consts = mem[R_CONSTS]
-    node = mem[M_NODE]
-    for k in range(mem[M_EXIT], tops.shape[0]):
-        top = tops[k, 0]
-        if node < 0:
-            packed = np.int64(info[top])
-            if mem[classes + mem[consts + 8 * (packed & 255)]] == 0:
-                continue
-            node = top
-            e = (packed >> 8) - 1
-            path[e, 0] = i
-            path[e, 1] = 0
-            path[e, 2] = 0
-            path[e, 3] = tops[k, 1]
-            path[e, 4] = config[4]
-        status = walk(mem, rows, vocabulary, path, node, end[top], given, out_mask)
-        given = 0
-        if status != LIVE:
-            mem[M_EXIT] = k
-            return status
-        node = np.int64(-1)
-    return np.int64(LIVE)
 
 
 @njit(cache=True, nogil=True)
@@ -969,17 +907,15 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, length
 
 
 @njit(cache=True, nogil=True)
-def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_mask):  # type: ignore[no-untyped-def]
+def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, low, high, path, given, out_mask):  # type: ignore[no-untyped-def]
     """`walk` below every exit of a lexeme.
 
-    config  (5,) int64: the lexeme's configuration where the tokens begin
-    exits   as `walk_inside` leaves them; bounds (2,) int64: only exits with bounds[0] <= characters <= bounds[1]
-    meta    meta[M_EXIT], meta[M_NODE]: where to begin (0, -1), and where to go on after a status other than LIVE
+    i, t0, sid  of the lexeme's configuration where the tokens begin
+    exits       as `walk_inside` leaves them; only those with low <= characters <= high
+    meta        meta[M_EXIT], meta[M_NODE]: where to begin (0, -1), and where to go on after a status other than LIVE
     """
     info, end, _ = vocabulary
-    i = config[0]
     inst = mem[R_INST] + INST * i
-    t0 = config[2]
     if t0 == -1:
         t0 = mem[inst + I_TRIE]
         if t0 == -1:
@@ -998,7 +934,7 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
         top = exits[k, 0]
         if node < 0:
             node = top
-            if exits[k, 2] < bounds[0] or exits[k, 2] > bounds[1]:
+            if exits[k, 2] < low or exits[k, 2] > high:
                 k += 1
                 node = np.int64(-1)
                 continue
@@ -1009,7 +945,7 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
             path[depth - 1, 2] = t
             pending = exits[k, 3] >> 19 & 7 == PENDING  # one more character
             path[depth - 1, 3] = (max(least - 1, 0) if pending else least) << 32 | exits[k, 3]
-            path[depth - 1, 4] = config[4]
+            path[depth - 1, 4] = sid
             if quoted:
                 if known == 0 or exits[k, 1] != known_c or t != known_t or exits[k, 3] != known_x:
                     status = np.int64(step(mem, rows, path, depth - 1, np.int64(0x22), path, depth))
@@ -1030,39 +966,14 @@ def walk_exits(mem, rows, vocabulary, config, exits, bounds, path, given, out_ma
                     path[depth, 3] = k3
                     path[depth, 4] = k4
                     given = np.int64(LIVE)
-        status = walk(mem, rows, vocabulary, path, node, end[top], given, out_mask)
-        given = 0
+        status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, out_mask)
+        given = np.int64(0)
         if status != LIVE:
             mem[M_EXIT] = k
             return status
         node = np.int64(-1)
         k += 1
     return np.int64(LIVE)
-
-
-@njit(cache=True, nogil=True)
-def exits_at_texts(mem, vocabulary, exits, t0, path, out):  # type: ignore[no-untyped-def]
-    """The exits at which a known text is complete that was at trie node `t0` where the tokens begin.
-
-    path  scratch, (max_depth + 2, 5) int64       out  (n_exits,) int64, their numbers; returns how many there are
-    """
-    n = 0
-    for k in range(exits.shape[0]):
-        t = _text_at(mem, vocabulary, exits, k, t0, path)
-        if t > 0 and mem[mem[R_NODES] + 6 * t + 3] >= 0:
-            out[n] = k
-            n += 1
-    return n
-
-
-@njit(cache=True, nogil=True)
-def clear_tokens(vocabulary, tops, mask):  # type: ignore[no-untyped-def]
-    """Clear the bits of all tokens in the subtrees of trie nodes."""
-    _, end, token = vocabulary
-    for k in range(tops.shape[0]):
-        for node in range(tops[k], end[tops[k]]):
-            t = token[node]
-            mask[t >> 5] &= ~(np.uint32(1) << np.uint32(t & 31))
 
 
 @njit(cache=True, nogil=True)

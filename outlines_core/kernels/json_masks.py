@@ -1,0 +1,397 @@
+"""The JSON engine's calls: a state's mask, and the state after a token, each by one call of a kernel.
+
+`kernels.json` knows what a byte does to a configuration. Here its walks are put together: whole masks, from what is
+known beforehand of the tokens to the list of allowed ids, and whole tokens, from the number of a configuration to that
+of the next one. numba unpacks each array argument of a call from Python, which takes longer than many a walk, so
+arrays come by their addresses (`kernels.borrow`): a table of a core's arrays (H_*), one of the vocabulary's trie
+(T_*), and one that holds the arena, which is shared by all cores of a vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import carray, njit  # type: ignore[attr-defined]
+
+from outlines_core.kernels.borrow import as_pointer, pointer_to
+from outlines_core.kernels.dfa import mask_to_ids
+from outlines_core.kernels.json import (
+    DEAD,
+    END_INSTANCE,
+    EXACT,
+    HEADER,
+    I_CLASS,
+    I_KIND,
+    INST,
+    LIVE,
+    M_EXACT,
+    M_EXIT,
+    M_GENERIC,
+    M_NODE,
+    OUTCOME,
+    PLAIN,
+    R_CONSTS,
+    R_INST,
+    R_NODES,
+    _text_at,
+    step,
+    walk,
+    walk_exits,
+)
+
+__all__ = [
+    "ENDS",
+    "NO_ROOM",
+    "advance",
+    "begin",
+    "clear_texts",
+    "enter_all",
+    "fill_exits",
+    "fill_tops",
+    "fill_whole",
+    "intern",
+    "step_one",
+    "walk_texts",
+]
+
+H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_SIZE = range(10)
+T_INFO, T_END, T_TOKEN, T_SIZE = range(4)
+WIDTH: Final = 259  # of a row of the arena
+M_N_CONFIGS: Final = 10
+NO_ROOM: Final = -4
+"""There is no room for another configuration."""
+ENDS: Final = 1 << 40
+"""Added to the number of a configuration at which the text may end."""
+assert M_N_CONFIGS < HEADER
+
+
+@njit(cache=True, nogil=True)
+def _numbers(handles, k):  # type: ignore[no-untyped-def]
+    """An int64 array of a table."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n,), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _small(handles, k):  # type: ignore[no-untyped-def]
+    """An int32 array of a table."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n,), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _bits(handles, k):  # type: ignore[no-untyped-def]
+    """A uint32 array of a table."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n,), np.uint32)
+
+
+@njit(cache=True, nogil=True)
+def _places(handles, k):  # type: ignore[no-untyped-def]
+    """(n, 5) int64: configurations."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n, 5), np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _arena(arena):  # type: ignore[no-untyped-def]
+    pointer, n = pointer_to(arena, 0)
+    return carray(pointer, (n, WIDTH), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _trie(table):  # type: ignore[no-untyped-def]
+    return _small(table, T_INFO), _small(table, T_END), _small(table, T_TOKEN)
+
+
+# -- configurations ---------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _number(mem, configs, cells, at, k):  # type: ignore[no-untyped-def]
+    """The number of the configuration at[k], which is a new one if it was not seen before; NO_ROOM."""
+    h = np.uint64(14695981039346656037)
+    for j in range(5):
+        h = (h ^ np.uint64(at[k, j])) * np.uint64(1099511628211)
+    last = cells.shape[0] - 1
+    cell = np.int64(h >> np.uint64(24)) & last
+    while cells[cell] >= 0:
+        n = cells[cell]
+        if (
+            configs[n, 0] == at[k, 0]
+            and configs[n, 1] == at[k, 1]
+            and configs[n, 2] == at[k, 2]
+            and configs[n, 3] == at[k, 3]
+            and configs[n, 4] == at[k, 4]
+        ):
+            return np.int64(n)
+        cell = (cell + 1) & last
+    n = mem[M_N_CONFIGS]
+    if n >= configs.shape[0] or 2 * n >= cells.shape[0]:
+        return np.int64(NO_ROOM)
+    for j in range(5):
+        configs[n, j] = at[k, j]
+    cells[cell] = n
+    mem[M_N_CONFIGS] = n + 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _ends(mem, rows, at, k):  # type: ignore[no-untyped-def]
+    """May the text end at the configuration at[k]?"""
+    i = at[k, 0]
+    if i == END_INSTANCE:
+        return mem[mem[R_CONSTS] + 8 * at[k, 3] + 4] != 0
+    return mem[mem[R_INST] + INST * i + I_KIND] == PLAIN and at[k, 4] == 0 and rows[at[k, 1], OUTCOME] >= 0
+
+
+@njit(cache=True, nogil=True)
+def _entered(handles, mem, rows, at, k):  # type: ignore[no-untyped-def]
+    """1 + the number of at[k], and ENDS; or NO_ROOM."""
+    n = _number(mem, _places(handles, H_CONFIGS), _small(handles, H_CELLS), at, k)
+    if n < 0:
+        return n
+    return n + 1 + (np.int64(ENDS) if _ends(mem, rows, at, k) else np.int64(0))
+
+
+@njit(cache=True, nogil=True)
+def intern(handles, arena, i, c, t, x, sid):  # type: ignore[no-untyped-def]
+    """1 + the number of a configuration, and ENDS; or NO_ROOM."""
+    run = _places(handles, H_RUN)
+    run[0, 0] = i
+    run[0, 1] = c
+    run[0, 2] = t
+    run[0, 3] = x
+    run[0, 4] = sid
+    return _entered(handles, _numbers(handles, H_MEM), _arena(arena), run, 0)
+
+
+@njit(cache=True, nogil=True)
+def enter_all(handles):  # type: ignore[no-untyped-def]
+    """Enter all configurations in the (empty) cells."""
+    configs, cells = _places(handles, H_CONFIGS), _small(handles, H_CELLS)
+    last = cells.shape[0] - 1
+    for n in range(_numbers(handles, H_MEM)[M_N_CONFIGS]):
+        h = np.uint64(14695981039346656037)
+        for j in range(5):
+            h = (h ^ np.uint64(configs[n, j])) * np.uint64(1099511628211)
+        cell = np.int64(h >> np.uint64(24)) & last
+        while cells[cell] >= 0:
+            cell = (cell + 1) & last
+        cells[cell] = n
+
+
+@njit(cache=True, nogil=True)
+def advance(handles, arena, number, text, size):  # type: ignore[no-untyped-def]
+    """1 + the number of the configuration after some bytes, and ENDS; else DEAD, HOLE, FULL, EXACT or NO_ROOM.
+
+    Begin again after a hole.
+
+    number      of the configuration before them
+    text, size  their address, and how many there are
+    """
+    mem, rows, run = _numbers(handles, H_MEM), _arena(arena), _places(handles, H_RUN)
+    configs = _places(handles, H_CONFIGS)
+    data = carray(as_pointer(text), (size,), np.uint8)
+    mem[M_EXACT] = 0
+    mem[M_GENERIC] = 0
+    if size == 0:
+        return np.int64(DEAD)
+    for j in range(5):
+        run[0, j] = configs[number, j]
+    at = 0
+    for k in range(size):
+        to = 1 if at != 1 else 2
+        status = np.int64(step(mem, rows, run, at, np.int64(data[k]), run, to))
+        if status != LIVE:
+            return status
+        at = to
+    if mem[M_EXACT] != 0:
+        return np.int64(EXACT)
+    return np.int64(_entered(handles, mem, rows, run, at))
+
+
+@njit(cache=True, nogil=True)
+def step_one(handles, arena, b):  # type: ignore[no-untyped-def]
+    """`kernels.json.step` from run[0] to run[1]."""
+    run = _places(handles, H_RUN)
+    return np.int64(step(_numbers(handles, H_MEM), _arena(arena), run, 0, np.int64(b), run, 1))
+
+
+# -- masks ------------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def _allow(words, tokens):  # type: ignore[no-untyped-def]
+    for k in range(tokens.shape[0]):
+        t = tokens[k]
+        words[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
+
+
+@njit(cache=True, nogil=True)
+def _finished(handles, words, may_end):  # type: ignore[no-untyped-def]
+    """Treat ids with the same bytes alike, and add those that end the text; then the allowed ids, and their number.
+
+    They are in the array of ids if they fit; if not, the number is larger than that.
+    """
+    pointer, n = pointer_to(handles, H_TWINS)
+    twins = carray(pointer, (n, 2), np.int32)
+    for k in range(n):
+        t, other = twins[k, 0], twins[k, 1]
+        bit = np.uint32(1) << np.uint32(other & 31)
+        if words[t >> 5] >> np.uint32(t & 31) & np.uint32(1) != 0:
+            words[other >> 5] |= bit
+        else:
+            words[other >> 5] &= ~bit
+    if may_end:
+        _allow(words, _small(handles, H_EOS))
+    last = words.shape[0] - 1
+    words[last] = 0  # where nodes without a token have set a bit
+    return np.int64(mask_to_ids(words, _small(handles, H_IDS)))
+
+
+@njit(cache=True, nogil=True)
+def fill_whole(handles, arena, trie, i, c, t, x, sid, node, given, may_end):  # type: ignore[no-untyped-def]
+    """The mask of a configuration by a walk of all tokens: how many ids are allowed, or HOLE, FULL, EXACT.
+
+    node     -1 to begin; else what meta[M_NODE] was
+    given    as in `kernels.json.walk`
+    may_end  may the text end here?
+    """
+    mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
+    vocabulary = _trie(trie)
+    mem[M_GENERIC] = 1
+    if node < 0:
+        words[:] = 0
+        node = np.int64(0)
+    if node == 0:  # later it stands, or was put back
+        path[0, 0] = i
+        path[0, 1] = c
+        path[0, 2] = t
+        path[0, 3] = x
+        path[0, 4] = sid
+    stop = np.int64(vocabulary[0].shape[0])
+    status = walk(mem, _arena(arena), vocabulary, path, node, stop, given, words)
+    if status != LIVE:
+        return status
+    return _finished(handles, words, may_end)
+
+
+@njit(cache=True, nogil=True)
+def fill_tops(  # type: ignore[no-untyped-def]
+    handles, arena, trie, i, sid, first, n_first, tops, n_tops, exit_, node, given, may_end
+):
+    """The mask of a structural state, as `fill_whole`.
+
+    first  address of (n_first,) int32: the tokens of whitespace alone
+    tops   address of (n_tops, 2) int64: nodes behind whitespace, and the state of the whitespace there
+    exit_  0 to begin; else what meta[M_EXIT] was
+    """
+    mem, rows, words = _numbers(handles, H_MEM), _arena(arena), _bits(handles, H_WORDS)
+    path = _places(handles, H_PATH)
+    vocabulary = _trie(trie)
+    info, end, _ = vocabulary
+    places = carray(as_pointer(tops), (n_tops, 2), np.int64)
+    mem[M_GENERIC] = 1
+    if exit_ == 0 and node < 0:
+        words[:] = 0
+        _allow(words, carray(as_pointer(first), (n_first,), np.int32))
+    classes = mem[R_INST] + INST * i + I_CLASS
+    consts = mem[R_CONSTS]
+    for k in range(exit_, n_tops):
+        top = places[k, 0]
+        if node < 0:
+            packed = np.int64(info[top])
+            if mem[classes + mem[consts + 8 * (packed & 255)]] == 0:
+                continue
+            node = top
+            e = (packed >> 8) - 1
+            path[e, 0] = i
+            path[e, 1] = 0
+            path[e, 2] = 0
+            path[e, 3] = places[k, 1]
+            path[e, 4] = sid
+        status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, words)
+        given = np.int64(0)
+        if status != LIVE:
+            mem[M_EXIT] = k
+            return status
+        node = np.int64(-1)
+    return _finished(handles, words, may_end)
+
+
+@njit(cache=True, nogil=True)
+def fill_exits(  # type: ignore[no-untyped-def]
+    handles, arena, trie, i, t, sid, exits, n_exits, low, high, exit_, node, given, may_end
+):
+    """Add the tokens below the exits of a lexeme to the words as they are; then as `fill_whole`.
+
+    exits      address of (n_exits, 5) int64, as `kernels.json.walk_inside` leaves them
+    low, high  only exits with so many characters before them
+    exit_      as in `fill_tops`
+    """
+    mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
+    places = carray(as_pointer(exits), (n_exits, 5), np.int64)
+    mem[M_GENERIC] = 1
+    mem[M_EXIT] = exit_
+    mem[M_NODE] = node
+    if n_exits > 0:
+        status = walk_exits(mem, _arena(arena), _trie(trie), i, t, sid, places, low, high, path, given, words)
+        if status != LIVE:
+            return status
+    return _finished(handles, words, may_end)
+
+
+@njit(cache=True, nogil=True)
+def begin(handles, base):  # type: ignore[no-untyped-def]
+    """Copy words (their address; 0: nothing is allowed) to where masks are made."""
+    words = _bits(handles, H_WORDS)
+    if base == 0:
+        words[:] = 0
+        return
+    last = words.shape[0] - 1
+    source = carray(as_pointer(base), (last,), np.uint32)
+    words[:last] = source
+    words[last] = 0
+
+
+@njit(cache=True, nogil=True)
+def clear_texts(handles, trie, t, exits, n_exits, out, kept):  # type: ignore[no-untyped-def]
+    """Forbid the tokens below the exits at which a known text is complete, which was at trie node `t` before.
+
+    exits  as in `fill_exits`     out  address of (kept, 5) int64: these exits; returns how many there are
+    """
+    mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
+    vocabulary = _trie(trie)
+    places = carray(as_pointer(exits), (n_exits, 5), np.int64)
+    found = carray(as_pointer(out), (kept, 5), np.int64)
+    n = 0
+    for k in range(n_exits):
+        node = _text_at(mem, vocabulary, places, k, t, path)
+        if node > 0 and mem[mem[R_NODES] + 6 * node + 3] >= 0:
+            for j in range(5):
+                found[n, j] = places[k, j]
+            n += 1
+            top = places[k, 0]
+            for m in range(top, vocabulary[1][top]):
+                token = vocabulary[2][m]
+                words[token >> 5] &= ~(np.uint32(1) << np.uint32(token & 31))
+    return n
+
+
+@njit(cache=True, nogil=True)
+def walk_texts(handles, arena, texts, live, n_live, node):  # type: ignore[no-untyped-def]
+    """Set the bits of the texts of a trie that stay live from run[1] on: LIVE when done, else as `fill_whole`.
+
+    texts  table of the trie (T_*)     live  address of (n_live,) uint32; bits are added
+    """
+    mem, path = _numbers(handles, H_MEM), _places(handles, H_PATH)
+    trie = _trie(texts)
+    if node < 0:
+        run = _places(handles, H_RUN)
+        for j in range(5):
+            path[0, j] = run[1, j]
+        node = np.int64(0)
+    words = carray(as_pointer(live), (n_live,), np.uint32)
+    return walk(mem, _arena(arena), trie, path, node, np.int64(trie[0].shape[0]), np.int64(0), words)
