@@ -60,6 +60,7 @@ _GENERIC: Final = 1 << 29
 """Marks an outcome: of an item whose value is not known."""
 _MANY: Final = 1000
 _ALL_BITS: Final = (1 << 64) - 1
+_UNFILLED: Final = -1
 _KEYWORDS: Final = {LETTER_N: (b"null", 1), LETTER_F: (b"false", 2), LETTER_T: (b"true", 4)}
 _REGION_AT: Final = {
     "inst": kernel.R_INST,
@@ -253,19 +254,25 @@ class JsonTables:
         return self._struct(("colon", made.id), ("colon", made))
 
     def _fill_struct(self, i: int) -> None:
-        """Fill the row of a structural state: any vocabulary has tokens that look at all of it."""
+        """Fill the row of a structural state: any vocabulary has tokens that look at all of it.
+
+        And at what is behind a comma or colon, whose rows are filled with it: a hole takes its time.
+        """
         info = self.info[i]
         row = [0] * 16
+        behind = 0
         match info:
             case ("value", goal):
                 self._value_row(row, goal, 0, record=False)
             case ("colon", made):
-                row[COLON] = kernel.pack(self.value_struct(made.goal), push=made.id, record=made.record)
+                behind = self.value_struct(made.goal)
+                row[COLON] = kernel.pack(behind, push=made.id, record=made.record)
             case ("object", frame, point):
                 if point == AFTER:
                     known, others = self.machine.keys(frame)
                     if known or others:
-                        row[COMMA] = kernel.pack(self._object_struct(frame, NEXT))
+                        behind = self._object_struct(frame, NEXT)
+                        row[COMMA] = kernel.pack(behind)
                 else:
                     row[QUOTE] = self._key_start(frame)
                 if point != NEXT and frame.closing is not None:
@@ -282,6 +289,8 @@ class JsonTables:
                 if point != NEXT and frame.closing is not None:
                     row[RBRACK] = kernel.pack(self.outcome_number(frame.closing), close=True)
         self.inst[i, kernel.I_CLASS :] = row
+        if behind and self.inst[behind, kernel.I_CLASS] == _UNFILLED:
+            self._fill_struct(behind)
 
     def _generic_row(self, row: list[int], frame: ArrayFrame, point: int) -> None:
         """An array behind an item whose value is not known, and no later item can be known to differ from."""
