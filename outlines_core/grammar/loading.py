@@ -230,7 +230,7 @@ def load_grammars(
             maybe_placeholders=False,
             _plugins=_PLUGINS,
         )
-        return _tables(loaded, starts, lexer, g_regex_flags, postlex, limits)
+        return _tables(loaded, starts, lexer, g_regex_flags, postlex, limits, extended is not None)
     except ConstraintError:
         raise
     except UnexpectedInput as error:
@@ -286,10 +286,10 @@ def _check_plain(extended: Extended) -> None:
 
 
 def _tables(
-    loaded: Any, starts: list[str], lexer: str, flags: int, postlex: Any, limits: Limits
+    loaded: Any, starts: list[str], lexer: str, flags: int, postlex: Any, limits: Limits, has_operators: bool
 ) -> tuple[Grammar, ...]:
     number: dict[str, int] = {t.name: k for k, t in enumerate(loaded.terminals)}
-    booleans = _booleans(loaded.terminals, flags, limits)
+    booleans = _booleans(loaded.terminals, flags, limits) if has_operators else {}
     terminals = [
         Terminal(
             str(t.name),  # Lark has Tokens here and there

@@ -1,4 +1,7 @@
-"""EBNF grammars and texts of xgrammar's and transformers-CFG's own test suites: accepted, refused, viable, dead."""
+"""EBNF grammars and texts of xgrammar's and transformers-CFG's own test suites: accepted, refused, viable, dead.
+
+The labels are checked twice: lark's Earley parser reads what `from_ebnf` writes, and our automata do, token by token.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ import lark
 import pytest
 
 import outlines_core as oc
-from outlines_core.grammar.ebnf import from_ebnf
+from outlines_core.grammar import from_ebnf
+from tests.conformance.test_lark_cases import Result, attempt, check
+from tests.json_texts import json_vocabulary
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "data" / "cases" / "ebnf.jsonl"
 pytestmark = pytest.mark.skipif(not CASES.exists(), reason="the shared case files are not here")
@@ -78,7 +83,7 @@ def test_texts_of_other_engines() -> None:
         except oc.UnsupportedFeatureError as error:
             refused[error.feature] += 1
             continue
-        for check, expected, key in (
+        for judge, expected, key in (
             (parses, True, "accept"),
             (parses, False, "reject"),
             (is_viable, True, "prefix"),
@@ -86,8 +91,32 @@ def test_texts_of_other_engines() -> None:
         ):
             for text in case[key]:
                 n_texts += 1
-                if check(grammar, root, text) != expected:
+                if judge(grammar, root, text) != expected:
                     faults.append((case["source"], text, f"not {key}"))
     assert not faults, "\n".join(map(str, faults[:20]))
     assert refused == {feature: count for feature, (count, _) in REFUSED.items()}
     assert n_texts > 800
+
+
+def automata() -> Result:
+    """The same texts, token by token."""
+    result = Result()
+    for case in records():
+        result.counts["grammars"] += 1
+        attempt(
+            result,
+            case["source"],
+            lambda c=case: oc.compile_grammar(
+                from_ebnf(c["grammar"], root=c["root"]), json_vocabulary(), lexer="scannerless"
+            ),
+            lambda automaton, c=case: check(c, "scannerless", automaton, result, "the automaton"),
+        )
+    return result
+
+
+def test_texts_of_other_engines_token_by_token() -> None:
+    result = automata()
+    assert not result.faults, "\n".join(result.faults[:20])
+    assert result.counts["automata"] == result.counts["grammars"] - result.unclaimed.total() >= 50
+    assert result.counts["texts"] > 800
+    assert result.counts["prefixes"] > 100

@@ -324,6 +324,15 @@ def test_larks_own_dialect_has_none_of_it(grammar: str) -> None:
         oc.compile_grammar(grammar, VOCABULARY)
 
 
+@pytest.mark.parametrize("lexer", LEXERS)
+def test_larks_own_dialect_has_all_characters(lexer: str) -> None:
+    """Also those that stand for the extras in the extended one."""
+    for text in ("\ufdd0", "\ufdd0a\ufdd1b\ufdd3", "\ufdd2"):
+        automaton = oc.compile_grammar(f'start: "{text}"', VOCABULARY, lexer=lexer)
+        assert accepts(automaton, text.encode())
+        assert not accepts(automaton, b"a")
+
+
 def test_terminals_that_may_be_empty_are_refused_as_lark_does() -> None:
     with pytest.raises(oc.ConstraintSyntaxError, match="zero-width"):
         extended("start: A\nA: ~/x/")
