@@ -8,6 +8,7 @@ outlive the call, and is C-contiguous.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["Handles", "as_pointer", "pointer_to"]
+__all__ = ["Handles", "as_pointer", "constants", "pointer_to"]
+
+
+def constants(n: int) -> Iterator[int]:
+    """0, 1, 2 ...: numba compiles a function for each *plain* int that another kernel calls it with; not for these."""
+    every: Any = np.arange(n, dtype=np.int64)
+    yield from every
 
 
 class Handles:

@@ -65,6 +65,8 @@ LANES = 8
 _HASH_SEED = 1469598103934665603
 _HASH_PRIME = 1099511628211
 
+_NO, _YES = np.zeros(1, dtype=np.bool_)[0], np.ones(1, dtype=np.bool_)[0]  # as arguments not literals
+
 
 @njit(cache=True, nogil=True)
 def _closure(nfa, scratch, node, at_begin, n_items, generation):  # type: ignore[no-untyped-def]
@@ -126,7 +128,7 @@ def _sort(items, n):  # type: ignore[no-untyped-def]
         _sift(items, first, n)
     for last in range(n - 1, 0, -1):
         items[0], items[last] = items[last], items[0]
-        _sift(items, 0, last)
+        _sift(items, np.int64(0), last)
 
 
 @njit(cache=True, nogil=True)
@@ -199,7 +201,7 @@ def expand(nfa, dag, dfa, scratch, meta, state, klass):  # type: ignore[no-untyp
     items = scratch[2]
     meta[M_GENERATION] += 1
     generation = meta[M_GENERATION]
-    n = 0
+    n = np.int64(0)  # of the type that it has later, or what is called with it is compiled twice
     for i in range(indptr[state], indptr[state + 1]):
         item = pool[i]
         d = item & 0xFFFF
@@ -209,7 +211,7 @@ def expand(nfa, dag, dfa, scratch, meta, state, klass):  # type: ignore[no-untyp
         if step == 0:
             continue
         if step == 1:
-            n = _closure(nfa, scratch, b[item >> 16], False, n, generation)
+            n = _closure(nfa, scratch, np.int64(b[item >> 16]), _NO, n, generation)
         else:
             items[n] = (item & ~np.int64(0xFFFF)) | np.int64(step)
             n += 1
@@ -223,7 +225,7 @@ def expand(nfa, dag, dfa, scratch, meta, state, klass):  # type: ignore[no-untyp
 def initial(nfa, dfa, scratch, meta, start):  # type: ignore[no-untyped-def]
     """The state before the first byte: DEAD if there is no way to begin, -1 if a table is full."""
     meta[M_GENERATION] += 1
-    n = _closure(nfa, scratch, start, True, 0, meta[M_GENERATION])
+    n = _closure(nfa, scratch, np.int64(start), _YES, np.int64(0), meta[M_GENERATION])
     return _intern(nfa, dfa, scratch, meta, n)
 
 

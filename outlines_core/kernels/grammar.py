@@ -40,7 +40,7 @@ from typing import Final
 import numpy as np
 from numba import carray, njit  # type: ignore[attr-defined]
 
-from outlines_core.kernels.borrow import as_pointer, pointer_to
+from outlines_core.kernels.borrow import as_pointer, constants, pointer_to
 
 DEAD: Final = 0
 UNKNOWN: Final = -(1 << 31)
@@ -54,13 +54,13 @@ OPENS, CLOSES, NEWLINE_TOKEN = 1, 2, 3
     M_STACKS, M_INDENTS, M_A, M_B, M_LOWEST, M_LOOKED, M_STAMP, M_END, M_INDENTED, M_OPEN, M_CLOSE, M_TAB, M_N,
     M_NODE, M_ITEM, M_ITEMS, M_PAIRS, M_EXITS, M_CHILDREN, M_WANTED, M_FOUND, M_BOUNDARIES, M_WORDS, M_GATHERED,
     M_RESULTS, M_KEPT, M_NOTING, M_KEEP_ENTANGLED,
-) = range(28)  # fmt: skip
+) = constants(28)  # fmt: skip
 (
     H_ROWS, H_POOL, H_STARTS, H_LR, H_UNITS, H_STACKS, H_INDENTS, H_META, H_KNOWN, H_WORLDS, H_OUT, H_STACK_TABLE,
     H_INDENT_TABLE, H_SCRATCH, H_INFO, H_END, H_TOKEN, H_PLACES, H_GROUPS, H_EXITS, H_LINKS, H_IDS, H_NODES, H_DENSE,
     H_MEMOS, H_NOTES, H_WHOLE, H_ROOTS, H_COUNTS, H_PATH, H_TASKS, H_FOUND, H_GATHERED, H_RESULTS, H_WANTED, H_MASK,
     H_SIZE,
-) = range(37)  # fmt: skip
+) = constants(37)  # fmt: skip
 (
     L_STATES, L_WIDTH, L_NONTERMINALS, L_LEXERS, L_VARIANTS, L_ACTIONS, L_GOTOS, L_RULES, L_LEXER, L_KINDS, L_RESOLVE,
     L_SIZE,
@@ -233,7 +233,7 @@ def after(handles, p, x, t, column):  # type: ignore[no-untyped-def]
             return np.int64(0), x
         if column > indents[x, 0]:
             p = _shift(handles, p, meta[M_OPEN])
-            x = np.int64(_push(indents, meta, M_INDENTS, column, x, 0))
+            x = np.int64(_push(indents, meta, M_INDENTS, column, x, np.int64(0)))
         else:
             while column < indents[x, 0] and p != 0:
                 x = np.int64(indents[x, 1])
@@ -245,9 +245,9 @@ def after(handles, p, x, t, column):  # type: ignore[no-untyped-def]
         return p, x
     p = _shift(handles, p, t)
     if p != 0 and kind == OPENS:
-        x = np.int64(_push(indents, meta, M_INDENTS, indents[x, 0], indents[x, 1], brackets + 1))
+        x = np.int64(_push(indents, meta, M_INDENTS, np.int64(indents[x, 0]), np.int64(indents[x, 1]), brackets + 1))
     elif p != 0 and kind == CLOSES:  # never the first bracket: they nest in the rules (`separation.is_regular`)
-        x = np.int64(_push(indents, meta, M_INDENTS, indents[x, 0], indents[x, 1], brackets - 1))
+        x = np.int64(_push(indents, meta, M_INDENTS, np.int64(indents[x, 0]), np.int64(indents[x, 1]), brackets - 1))
     return p, x
 
 
@@ -498,7 +498,7 @@ def enter_all(table, nodes, n_columns, n):  # type: ignore[no-untyped-def]
     """Enter the first `n` nodes in an empty hash table; 0 is no node."""
     for k in range(1, n):
         other = nodes[k, 2] if n_columns == 3 else 0
-        table[_slot(table, nodes, n_columns, nodes[k, 0], nodes[k, 1], other)] = k
+        table[_slot(table, nodes, n_columns, np.int64(nodes[k, 0]), np.int64(nodes[k, 1]), other)] = k
 
 
 @njit(cache=True, nogil=True)
@@ -533,7 +533,7 @@ def keep(handles, n, mark, other_mark):  # type: ignore[no-untyped-def]
         return TABLE_FULL
     meta[M_STACKS], meta[M_INDENTS] = mark, other_mark
     at = 0
-    kept = 0
+    kept = np.int64(0)
     for w in range(n):
         for which in range(2):
             nodes = stacks if which == 0 else indents
@@ -583,7 +583,7 @@ def step(handles, address, size, n):  # type: ignore[no-untyped-def]
     meta[M_STAMP] += 1
     for i in range(size):
         b = np.int64(data[i])
-        m = 0
+        m = np.int64(0)
         for w in range(n):
             q, p, x, column = worlds[w, 0], worlds[w, 1], worlds[w, 2], worlds[w, 3]
             target = np.int64(rows[q, b])
@@ -612,7 +612,7 @@ def step(handles, address, size, n):  # type: ignore[no-untyped-def]
         n = m
         if n == 0:
             return np.int64(0)
-    kept = 0
+    kept = np.int64(0)
     for w in range(n):
         status = is_live(handles, rows, worlds[w, 0], worlds[w, 1], worlds[w, 2])
         if status == IS_ENTANGLED and meta[M_KEEP_ENTANGLED] != 0:

@@ -327,7 +327,7 @@ def _walk_below(handles, exit_, p, x):  # type: ignore[no-untyped-def]
     boundary = np.int64(exits[exit_, 1])
     for i in range(exits[exit_, 3], exits[exit_, 4]):
         root = np.int64(nodes[i])
-        n = begun(handles, rows, boundary, p, x, np.int64(info[root]) & 255, found, 0)
+        n = begun(handles, rows, boundary, p, x, np.int64(info[root]) & 255, found, np.int64(0))
         if n < 0:
             return n
         top = 0
@@ -363,7 +363,7 @@ def _walk_below(handles, exit_, p, x):  # type: ignore[no-untyped-def]
                             return full(meta, H_STACKS)
                         if top + 16 > n_tasks:
                             return full(meta, H_TASKS)
-                        n = event(handles, rows, -target, p2, x2, column, b, found, 0)
+                        n = event(handles, rows, -target, p2, x2, column, b, found, np.int64(0))
                         if n < 0:
                             return n
                         for j in range(n):
@@ -401,11 +401,11 @@ def _set_row(rows, row, words):  # type: ignore[no-untyped-def]
 def _set_allowed(handles, meta, one, words):  # type: ignore[no-untyped-def]
     """The tokens of something that is allowed, as in `notes`."""
     if one >= WHOLE:
-        _set_row(_words_of(handles, meta, H_WHOLE), one - WHOLE, words)
+        _set_row(_words_of(handles, meta, H_WHOLE), np.int64(one - WHOLE), words)
     elif one >= 0:
         groups = _fours(handles, H_GROUPS)
         if groups[one, 1] >= 0:
-            _set_row(_words_of(handles, meta, H_DENSE), groups[one, 1], words)
+            _set_row(_words_of(handles, meta, H_DENSE), np.int64(groups[one, 1]), words)
         else:
             ids = numbers(handles, H_IDS)
             for k in range(groups[one, 2], groups[one, 3]):

@@ -38,6 +38,8 @@ from typing import Final
 import numpy as np
 from numba import njit
 
+from outlines_core.kernels.borrow import constants
+
 __all__ = [
     "ASK",
     "CLASSES",
@@ -76,8 +78,9 @@ __all__ = [
 STRUCT, STRING, PLAIN = 0, 1, 2
 COUNTED, OTHERS, UNNAMED = 1, 2, 4  # flags of string lexemes
 LIVE, DEAD, HOLE, FULL, EXACT = 1, 0, -1, -2, -3
-HOLE_STRUCT, HOLE_END, HOLE_RETURN, HOLE_ROW, HOLE_TRIE = 0, 1, 2, 3, 4
-EDGE_END, EDGE_RETURN, EDGE_STACK = 0, 1, 2
+HOLE_STRUCT, HOLE_END, HOLE_RETURN, HOLE_ROW, HOLE_TRIE = constants(5)
+EDGE_END, EDGE_RETURN, EDGE_STACK = constants(3)
+_ZERO, _TOP = np.int64(0), np.int64(0xFFFF)
 M_KIND, M_A, M_B, M_N_STACK, M_N_EDGES, M_EXACT, M_NODE, M_EXIT, M_N_EXITS, M_GENERIC = range(10)
 ASK: Final = -2  # a table value: what follows depends on texts that only the caller knows
 CLASSES: Final = 16
@@ -346,7 +349,7 @@ def _in_string(mem, rows, i, c, t, x, b):  # type: ignore[no-untyped-def]
     if stage == 0:
         usable = mem[mem[R_CONSTS] + 8 * b + 1]
         if b == 0x5C and usable != 0:
-            status = _some_unit(mem, rows, i, c, t, n, 0, 0xFFFF)
+            status = _some_unit(mem, rows, i, c, t, n, _ZERO, _TOP)
             return status, c, t, (n << 32) | (ESCAPED << 19)
         if usable == 0:
             return DEAD, c, t, x
@@ -359,7 +362,7 @@ def _in_string(mem, rows, i, c, t, x, b):  # type: ignore[no-untyped-def]
                 break
         return status, c, t, (n << 32) | (RAW_ED << 19)
     if stage == PENDING:
-        status = _pending_range(mem, rows, i, c, t, n, high, 0, 0xFFFF)
+        status = _pending_range(mem, rows, i, c, t, n, high, _ZERO, _TOP)
         return status, c, t, (n << 32) | (PENDING_ESCAPED << 19) | (high << 22)
     if stage == ESCAPED or stage == PENDING_ESCAPED:
         if b == 0x75:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numba import carray, njit  # type: ignore[attr-defined]
 
-from outlines_core.kernels.borrow import as_pointer, pointer_to
+from outlines_core.kernels.borrow import as_pointer, constants, pointer_to
 from outlines_core.kernels.dfa import mask_to_ids
 from outlines_core.kernels.json import (
     DEAD,
@@ -55,8 +55,8 @@ __all__ = [
     "walk_texts",
 ]
 
-H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_SIZE = range(10)
-T_INFO, T_END, T_TOKEN, T_SIZE = range(4)
+H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_SIZE = constants(10)
+T_INFO, T_END, T_TOKEN, T_SIZE = constants(4)
 WIDTH: Final = 259  # of a row of the arena
 M_N_CONFIGS: Final = 10
 NO_ROOM: Final = -4
@@ -96,7 +96,7 @@ def _places(handles, k):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _arena(arena):  # type: ignore[no-untyped-def]
-    pointer, n = pointer_to(arena, 0)
+    pointer, n = pointer_to(arena, np.int64(0))
     return carray(pointer, (n, WIDTH), np.int32)
 
 
@@ -164,7 +164,7 @@ def intern(handles, arena, i, c, t, x, sid):  # type: ignore[no-untyped-def]
     run[0, 2] = t
     run[0, 3] = x
     run[0, 4] = sid
-    return _entered(handles, _numbers(handles, H_MEM), _arena(arena), run, 0)
+    return _entered(handles, _numbers(handles, H_MEM), _arena(arena), run, np.int64(0))
 
 
 @njit(cache=True, nogil=True)
@@ -200,9 +200,9 @@ def advance(handles, arena, number, text, size):  # type: ignore[no-untyped-def]
         return np.int64(DEAD)
     for j in range(5):
         run[0, j] = configs[number, j]
-    at = 0
+    at = np.int64(0)  # of the type that it has later, or what is called with it is compiled twice
     for k in range(size):
-        to = 1 if at != 1 else 2
+        to = np.int64(1 if at != 1 else 2)
         status = np.int64(step(mem, rows, run, at, np.int64(data[k]), run, to))
         if status != LIVE:
             return status
@@ -216,7 +216,7 @@ def advance(handles, arena, number, text, size):  # type: ignore[no-untyped-def]
 def step_one(handles, arena, b):  # type: ignore[no-untyped-def]
     """`kernels.json.step` from run[0] to run[1]."""
     run = _places(handles, H_RUN)
-    return np.int64(step(_numbers(handles, H_MEM), _arena(arena), run, 0, np.int64(b), run, 1))
+    return np.int64(step(_numbers(handles, H_MEM), _arena(arena), run, np.int64(0), np.int64(b), run, np.int64(1)))
 
 
 # -- masks ------------------------------------------------------------------------------------------------------------

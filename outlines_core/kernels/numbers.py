@@ -40,6 +40,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from outlines_core.kernels.borrow import constants
+
 __all__ = [
     "ANYHOW",
     "BITS",
@@ -88,6 +90,8 @@ _UPPER_E = ord("E")
 _HASH_MASK = (1 << 40) - 1
 
 # -- multiples --------------------------------------------------------------------------------------------------------
+
+_ZERO, _ONE = constants(2)
 
 
 @njit(cache=True, nogil=True)
@@ -337,7 +341,7 @@ def exists(problem, states, s, cap, first, last):  # type: ignore[no-untyped-def
     info, consts, _, region, _, _, _ = problem
     side = states[s, SIDE]
     end = info[CONSTS + side + 1]
-    c = _first_at(consts, info[CONSTS + side], end, 0, first)
+    c = _first_at(consts, info[CONSTS + side], end, _ZERO, first)
     e = first
     while e <= last:
         a, b, stop, after = c, c, last, c
@@ -346,9 +350,9 @@ def exists(problem, states, s, cap, first, last):  # type: ignore[no-untyped-def
                 stop = min(last, consts[c, 0] - 1)
             else:
                 stop = e
-                after = _first_at(consts, c, end, 0, e + 1)
-                a = _first_at(consts, c, after, 1, states[s, LOW])
-                b = _first_at(consts, a, after, 1, states[s, HIGH])
+                after = _first_at(consts, c, end, _ZERO, e + 1)
+                a = _first_at(consts, c, after, _ONE, states[s, LOW])
+                b = _first_at(consts, a, after, _ONE, states[s, HIGH])
         if a < b:
             if _some_among(problem, e, a, b, cap, states, s):
                 return True
@@ -365,9 +369,9 @@ def exists(problem, states, s, cap, first, last):  # type: ignore[no-untyped-def
 def value_class(problem, side, low, high, length, e):  # type: ignore[no-untyped-def]
     """The class of the number N = P at exponent e."""
     info, consts, strings, region, _, _, _ = problem
-    c = _first_at(consts, info[CONSTS + side], info[CONSTS + side + 1], 0, e)
-    after = _first_at(consts, c, info[CONSTS + side + 1], 0, e + 1)
-    a = _first_at(consts, c, after, 1, low)
+    c = _first_at(consts, info[CONSTS + side], info[CONSTS + side + 1], _ZERO, e)
+    after = _first_at(consts, c, info[CONSTS + side + 1], _ZERO, e + 1)
+    a = _first_at(consts, c, after, _ONE, low)
     if a < after and low < high and consts[a, 1] == low and strings[low, 0] <= length:
         return region[2 * a + 1 + side]
     return region[2 * a + side]
@@ -636,14 +640,14 @@ def closable(problem, states, s, n):  # type: ignore[no-untyped-def]
                     break
             for d in range(1, 10):
                 bound = info[STRINGS + side + 1]
-                low = _digit_bound(strings, info[STRINGS + side], bound, 0, d)
+                low = _digit_bound(strings, info[STRINGS + side], bound, _ZERO, d)
                 states[t, PHASE] = FRAC if in_fraction else INT
                 states[t, SIDE] = side
                 states[t, USED] = used + 1
                 states[t, LENGTH] = 1
                 states[t, POINT] = point
                 states[t, LOW] = low
-                states[t, HIGH] = _digit_bound(strings, low, bound, 0, d + 1)
+                states[t, HIGH] = _digit_bound(strings, low, bound, _ZERO, d + 1)
                 states[t, ZEROS] = 0
                 states[t, RESIDUE] = d % info[MODULUS]
                 states[t, X] = 0
@@ -687,7 +691,7 @@ def _intern(problem, states, table):  # type: ignore[no-untyped-def]
         if _equal(states, table[cell], c):
             return table[cell]
         cell = (cell + 1) & mask
-    if _equal(states, 1, c):
+    if _equal(states, _ONE, c):
         return 0
     judge(problem, states, c)
     if states[c, KLASS] < 0 and not closable(problem, states, c, np.int64(ANYHOW)):

@@ -136,6 +136,8 @@ _HASH_PRIME = 1099511628211
 
 # -- part states ------------------------------------------------------------------------------------------------------
 
+_NO, _YES = np.zeros(1, dtype=np.bool_)[0], np.ones(1, dtype=np.bool_)[0]  # as arguments not literals
+
 
 @njit(cache=True, nogil=True)
 def _closure(prog, targets, mark, stack, items, node, at_begin, n_items, generation):  # type: ignore[no-untyped-def]
@@ -215,7 +217,7 @@ def _intern_part(prog, info, pool, table, items, meta, n):  # type: ignore[no-un
                 _sift(items, first, n)
             for last in range(n - 1, 0, -1):
                 items[0], items[last] = items[last], items[0]
-                _sift(items, 0, last)
+                _sift(items, np.int64(0), last)
     h = np.uint64(_HASH_SEED)
     accepting = 0
     everything = False
@@ -307,7 +309,7 @@ def _fill_part(fixed, parts, scratch, meta, state):  # type: ignore[no-untyped-d
             if step == 0:
                 continue
             if step == 1:
-                n = _closure(prog, targets, mark, stack, items, np.int64(prog[item >> 16, N_B]), False, n, generation)
+                n = _closure(prog, targets, mark, stack, items, np.int64(prog[item >> 16, N_B]), _NO, n, generation)
             else:
                 items[n] = (item & ~np.int64(0xFFFF)) | np.int64(step)
                 n += 1
@@ -324,7 +326,7 @@ def enter_part(fixed, parts, scratch, meta, node):  # type: ignore[no-untyped-de
     """The part state before the first byte; FULL."""
     meta[M_MARK] += 1
     marks = scratch[0]
-    n = _closure(fixed[0], fixed[1], marks[0], marks[1], scratch[1], np.int64(node), True, np.int64(0), meta[M_MARK])
+    n = _closure(fixed[0], fixed[1], marks[0], marks[1], scratch[1], np.int64(node), _YES, np.int64(0), meta[M_MARK])
     return _intern_part(fixed[0], parts[0], parts[1], parts[2], scratch[1], meta, n)
 
 
