@@ -171,24 +171,45 @@ class StackedRecogniser:
         return tuple(sorted(map(tuple, handles[kernel.H_WORLDS][:status].tolist())))
 
     @cached_property
-    def finisher(self) -> Finisher | None:
-        """Short texts to the end; None: not for grammars with an indenter."""
-        if self.machine.indentation is not None:
-            return None
+    def finisher(self) -> Finisher:
+        """Short texts to the end."""
         return Finisher(self.machine, self.lexical.separation, self.after, self._stacks_behind, self.accepts)
 
-    def _stacks_behind(self, configuration: Worlds) -> list[list[int]]:
-        """The stacks, the state on top last, of those worlds in which something ignored was just read."""
+    def _stacks_behind(self, configuration: Worlds) -> list[tuple[list[int], list[int]]]:
+        """Stacks and columns, those on top last, where something ignored or a newline was just read."""
         found = []
-        for q, p, _, _ in configuration:
-            if all(terminal != IGNORED for terminal, _ in self.lexical.content(q)[1]):
-                continue
-            states = []
-            while p:
-                state, p = self.stacks[p, :2].tolist()
-                states.append(state)
-            found.append(states[::-1])
+        for world in configuration:
+            q, p, x, _ = world
+            lexeme, ends = self.lexical.content(q)
+            terminals = {terminal for terminal, _ in ends}
+            if IGNORED in terminals:
+                states = []
+                while p:
+                    state, p = self.stacks[p, :2].tolist()
+                    states.append(state)
+                found.append((states[::-1], self._columns(x)[::-1]))
+            elif self.lexical.newline in terminals:
+                for line in self._worlds_of(world)[lexeme is not None :]:  # the first may be in the midst of it
+                    assert isinstance(line.indents, Indents)
+                    found.append((self._states(line.stack), list(line.indents.columns)))
         return found
+
+    def _states(self, stack: int) -> list[int]:
+        """The states of one of the machine's stacks, that on top last."""
+        stacks, states = self.machine.stacks, []
+        assert isinstance(stacks, Stacks)
+        while stack != EMPTY:
+            state, stack = stacks.items[stack]
+            states.append(state)
+        return states[::-1]
+
+    def _columns(self, x: int) -> list[int]:
+        """The columns of the open blocks, that of the innermost first."""
+        columns = []
+        while x >= 0:
+            column, x = self.indents[x, :2].tolist()
+            columns.append(column)
+        return columns
 
     def _is_live(self, world: Sequence[int]) -> bool:
         """The same as the kernel says, where it does not know."""
@@ -206,10 +227,7 @@ class StackedRecogniser:
         stack = EMPTY
         for state in reversed(states):
             stack = stacks.push(stack, state)
-        brackets, columns = int(self.indents[x, 2]), [int(self.indents[x, 0])]
-        while self.indents[x, 1] >= 0:
-            x = int(self.indents[x, 1])
-            columns.append(int(self.indents[x, 0]))
+        brackets, columns = int(self.indents[x, 2]), self._columns(x)
         if q == self.lexical.first:
             return list(machine.first)
         lexeme, ends = self.lexical.content(q)
@@ -334,8 +352,7 @@ class GrammarCore(RegexCore):
         if known is not None:
             return known
         dfa: Any = self.dfa
-        finisher = self.recogniser.finisher
-        text = None if finisher is None else finisher.text(dfa.configuration(state))
+        text = self.recogniser.finisher.text(dfa.configuration(state))
         if text is None:
             return super().byte_distance(state)
         for k, byte in enumerate((*text, None)):

@@ -75,18 +75,18 @@ class Outcome:
 
 @contextlib.contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """A `TimeoutError` after so many seconds, and again: each step of a trial ends with the first that hits it."""
+    """A `TimeoutError` after so many seconds of CPU, and again: each step of a trial ends with the first that comes."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError("the step takes too long")
 
-    handler = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    handler = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, handler)
 
 
 @functools.cache

@@ -17,7 +17,6 @@ import itertools
 import random
 import re
 import signal
-import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -169,15 +168,13 @@ class LarkOracle:
         def stop(*_: Any) -> None:
             raise LarkHangsError
 
-        handler = signal.signal(signal.SIGALRM, stop)
-        began = time.monotonic()
-        left, interval = signal.setitimer(signal.ITIMER_REAL, 0.4)
+        handler = signal.signal(signal.SIGVTALRM, stop)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.4)
         try:
             self.lark.parse(text)
         finally:
-            signal.signal(signal.SIGALRM, handler)
-            rest = max(0.01, left - time.monotonic() + began) if left else 0.0
-            signal.setitimer(signal.ITIMER_REAL, rest, interval)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, handler)
 
     @functools.cached_property
     def patterns(self) -> dict[str, re.Pattern[str]]:

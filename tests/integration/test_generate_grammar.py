@@ -136,6 +136,19 @@ def test_texts_parse_or_can_be_completed(name, mode):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["arithmetic", "sqlite", "python", "lark_python"])
+def test_texts_end_in_time(name, mode):
+    """With a limit each text parses."""
+    torch.manual_seed(7)
+    processor = CFGLogitsProcessor(loaded(name)[0], embedded()[1], max_new_tokens=LIMIT, **options(name))
+    rows = generated(processor, **MODES[mode])
+    assert processor.violations == 0
+    for ids in rows:
+        referee(name).parse(b"".join(map(processor.guides[0].vocabulary.token_bytes, ids)).decode())
+
+
+@pytest.mark.slow
 def test_sqlite_statements_are_read_token_by_token():
     """Each mask has the token that comes next, and EOS just where SQLite's statement may end."""
     processor = CFGLogitsProcessor(loaded("sqlite")[0], embedded()[1], **options("sqlite"))
