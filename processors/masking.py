@@ -1,7 +1,9 @@
 """Packed masks applied to logits: one pass that copies what is allowed and writes -inf elsewhere.
 
 On the CPU a numba kernel reads the packed words. On other devices the words go over asynchronously from pinned memory
-and are unpacked there. The logits given are never written to: `output_logits` and prompt lookup share that tensor.
+and are unpacked there. The logits given are not written to unless they are `out=` as well: in transformers,
+`output_logits` and prompt lookup share that tensor. In place, logits that are allowed are left alone, which saves a
+pass over new memory: what a decoding loop that owns its logits wants.
 """
 
 from __future__ import annotations
@@ -51,19 +53,25 @@ class MaskBuffer:
 
 
 def apply_mask(
-    scores: torch.Tensor, mask: MaskBuffer | NDArray[Any], out_open: NDArray[np.uint8] | None = None
+    scores: torch.Tensor,
+    mask: MaskBuffer | NDArray[Any],
+    out_open: NDArray[np.uint8] | None = None,
+    *,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`scores` with -inf wherever the mask has no bit, as a new tensor.
+    """`scores` with -inf wherever the mask has no bit.
 
     Args:
-        scores: (n_rows, n_columns) float16, bfloat16, float32 or float64, on any device; not written to.
+        scores: (n_rows, n_columns) float16, bfloat16, float32 or float64, on any device.
         mask: (n_rows, n_words) int32 or uint32; columns past the mask become -inf.
         out_open: (n_rows,), set to 1 where an allowed column is not -inf, else to 0. On other devices than the CPU
             this waits for the result.
+        out: what to write and return: `scores` itself, or a contiguous tensor like it that shares no memory with it.
+            Default: a new tensor.
 
     Raises:
         TypeError: `scores` are no floats of these formats.
-        ValueError: the shapes do not fit together.
+        ValueError: the shapes do not fit together, or `out` is not like `scores`.
 
     >>> apply_mask(torch.tensor([[1.0, 2.0, 3.0]]), np.array([[0b101]], dtype=np.int32))
     tensor([[1., -inf, 3.]])
@@ -73,23 +81,29 @@ def apply_mask(
         raise ValueError(f"logits {tuple(scores.shape)} and masks {words.shape} must be two-dimensional, row by row")
     if scores.dtype not in _PATTERNS:
         raise TypeError(f"logits must be float16, bfloat16, float32 or float64, not {scores.dtype}")
+    if out is not None and not (
+        (out.shape, out.dtype, out.device) == (scores.shape, scores.dtype, scores.device) and out.is_contiguous()
+    ):
+        raise ValueError("`out` must be contiguous, and of the shape, dtype and device of the logits")
     scores = scores.detach()
     if scores.device.type == "cpu":
-        return _apply_on_host(scores, words, out_open)
+        return _apply_on_host(scores, words, out_open, out)
     there = mask.on(scores.device) if isinstance(mask, MaskBuffer) else torch.from_numpy(words).to(scores.device)
-    masked = apply_on_device(scores, there)
+    masked = apply_on_device(scores, there, out=out)
     if out_open is not None:
         out_open[:] = torch.isneginf(masked).all(dim=1).logical_not_().cpu().numpy()
     return masked
 
 
-def _apply_on_host(scores: torch.Tensor, words: NDArray[Any], out_open: NDArray[np.uint8] | None) -> torch.Tensor:
+def _apply_on_host(
+    scores: torch.Tensor, words: NDArray[Any], out_open: NDArray[np.uint8] | None, out: torch.Tensor | None
+) -> torch.Tensor:
     from outlines_core.kernels.masking import apply_masks
 
     integer, minus_infinity = _PATTERNS[scores.dtype]
     if not scores.is_contiguous():
         scores = scores.contiguous()
-    masked = torch.empty_like(scores)
+    masked = torch.empty_like(scores) if out is None else out.detach()
     n_rows = scores.shape[0]
     is_open = np.empty(n_rows, dtype=np.uint8) if out_open is None else out_open
     patterns, target = scores.view(integer).numpy(), masked.view(integer).numpy()
@@ -119,7 +133,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
 
 
-def apply_on_device(scores: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+def apply_on_device(scores: torch.Tensor, words: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
     """`apply_mask` in torch operations, for any device.
 
     Args:
@@ -130,4 +144,4 @@ def apply_on_device(scores: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
     bits = ((words.unsqueeze(-1) >> shifts) & 1).flatten(1)[:, :n_columns].bool()
     if bits.shape[1] < n_columns:
         bits = torch.nn.functional.pad(bits, (0, n_columns - bits.shape[1]))
-    return torch.where(bits, scores, float("-inf"))
+    return torch.where(bits, scores, torch.full((), -torch.inf, dtype=scores.dtype, device=scores.device), out=out)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from outlines_core.bitmask import pack_ids
-from outlines_core.kernels.masking import apply_masks, match_rows
+from outlines_core.kernels.masking import match_rows
 from processors.masking import MaskBuffer, apply_mask, apply_on_device
 
 FORMATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -35,6 +35,47 @@ def test_equals_masked_fill(dtype, n_columns, size):
     assert torch.equal(scores, before)
     assert masked.data_ptr() != scores.data_ptr()
     assert torch.equal(apply_on_device(scores, torch.from_numpy(words)), masked)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("device", ["host", "any"])
+@pytest.mark.parametrize("density", [0.0, 0.01, 0.5, 1.0])
+def test_in_place_and_into_another_tensor(dtype, device, density):
+    """Words with no bit, with some and with all, in one row and in rows that are closed from the start."""
+    scores, words, allowed = case(6, 4, 230, 200, dtype, density)
+    scores[1] = -float("inf")
+    words[2, :3] = -1  # whole words before the others
+    allowed = allowed.clone()
+    allowed[2, :96] = True
+    expected = scores.masked_fill(~allowed, -float("inf"))
+    other, is_open = torch.full_like(scores, 7.0), np.full(4, 9, dtype=np.uint8)
+    if device == "any":
+        bits = torch.from_numpy(words)
+        assert apply_on_device(scores, bits, out=other) is other
+        assert torch.equal(other, expected)
+        assert apply_on_device(scores, bits, out=scores) is scores
+        assert torch.equal(scores, expected)
+        return
+    before = scores.clone()
+    assert apply_mask(scores, words, is_open, out=other).data_ptr() == other.data_ptr()
+    assert torch.equal(other, expected)
+    assert torch.equal(scores, before)
+    assert is_open.tolist() == (~torch.isneginf(expected)).any(1).int().tolist()
+    is_open[:] = 9
+    assert apply_mask(scores, words, is_open, out=scores).data_ptr() == scores.data_ptr()
+    assert torch.equal(scores, expected)
+    assert is_open.tolist() == (~torch.isneginf(expected)).any(1).int().tolist()
+
+
+def test_out_is_checked_before_anything_is_written():
+    scores, words, _ = case(8, 2, 64, 64, torch.float32)
+    before = scores.clone()
+    wide = torch.zeros(2, 128)
+    for out in (torch.zeros(2, 63), torch.zeros(2, 64, dtype=torch.float64), wide[:, ::2]):
+        with pytest.raises(ValueError, match="contiguous"):
+            apply_mask(scores, words, out=out)
+        assert torch.equal(out, torch.zeros_like(out))
+    assert torch.equal(scores, before)
 
 
 @pytest.mark.parametrize("density", [0.0, 1.0])
@@ -85,17 +126,6 @@ def test_buffer():
     buffer.words[1, 0] = 3
     assert buffer.on(torch.device("cpu"))[1].tolist() == [3, 0]
     assert apply_mask(torch.zeros(2, 3), buffer)[1].tolist() == [0, 0, -float("inf")]
-
-
-def test_kernels_are_their_python_twins():
-    scores, words, _ = case(5, 3, 70, 50, torch.float32)
-    patterns = scores.view(torch.int32).numpy()
-    results = []
-    for kernel in (apply_masks, getattr(apply_masks, "py_func", apply_masks)):
-        out, is_open = np.zeros_like(patterns), np.zeros(3, dtype=np.uint8)
-        kernel(patterns, words.view(np.uint32), np.int32(-8388608), 0, 3, out, is_open)
-        results.append((out.tolist(), is_open.tolist()))
-    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("seed", range(30))
