@@ -1,11 +1,8 @@
-r"""What a constraint costs in `model.generate()`, and what it takes to get there.
+r"""What a constraint costs in `model.generate()`.
 
     tokens    tokens a second with a constraint and without, on the CPU: the embedded model and a random Llama of 4
               layers x 256 over the whole vocabulary of a real tokenizer; batches of 1 and 16; 128 new tokens
     steps     where a constrained step spends the processor's own time
-    imports   `python -X importtime` of the packages
-    start     from the start of a process to its first mask, kernels and vocabulary data on disk
-    jit       `python -m outlines_core warmup` with nothing compiled, and what a request still compiles after it
 
 `tokens` runs four sides in turn, so that the machine's noise falls on all of them: *free* (no constraint), *idle* (a
 logits processor that gives back what it was given: what transformers itself takes for any processor, hence the most
@@ -26,17 +23,13 @@ import importlib
 import json
 import os
 import pathlib
-import pickle
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import psutil
 from generation_models import embedded, llama
 
 PATTERNS = {
@@ -49,7 +42,7 @@ PATTERNS = {
 }
 BATCHES = (1, 16)
 N_NEW = 128
-PARTS = ("tokens", "steps", "imports", "start", "jit")
+PARTS = ("tokens", "steps")
 SIDES = ("free", "idle", "cold", "warm")
 BUDGET = 0.97
 
@@ -64,6 +57,8 @@ class Load:
         self.wall, self.all, self.own = time.perf_counter(), self._all(), self._own()
 
     def _all(self) -> float:
+        import psutil
+
         t = psutil.cpu_times()
         return float(t.user + t.nice + t.system)
 
@@ -264,163 +259,6 @@ def part_steps(args: argparse.Namespace, models: dict[str, tuple[Any, Any]]) -> 
     return results
 
 
-# -- processes ---------------------------------------------------------------------------------------------------------
-
-
-def python(*arguments: str, env: dict[str, str] | None = None) -> tuple[float, str, str]:
-    """Wall seconds, stdout and stderr of a Python of its own."""
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *arguments], env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
-    )
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"python {' '.join(arguments)[:200]} failed:\n{done.stderr[-2000:]}")
-    return seconds, done.stdout, done.stderr
-
-
-def part_imports(args: argparse.Namespace) -> dict[str, Any]:
-    results, load = {}, Load()
-    nothing = statistics.median(python("-c", "pass")[0] for _ in range(args.starts))
-    for module in ("outlines_core", "processors", "processors.logits", "torch", "transformers"):
-        totals, walls = [], []
-        for _ in range(args.starts):
-            wall, _, err = python("-X", "importtime", "-c", f"import {module}")
-            own = {" " + module, " " + module.partition(".")[0]}  # one space: not imported by another module
-            lines = [x.split("|") for x in err.splitlines() if x.startswith("import time:")]
-            totals.append(sum(int(cumulative) for _, cumulative, name in lines if name in own) / 1e6)
-            walls.append(wall - nothing)
-        results[module] = {"importtime_s": statistics.median(totals), "wall_s": statistics.median(walls)}
-        inside, outside = results[module]["importtime_s"] * 1e3, results[module]["wall_s"] * 1e3
-        print(f"import {module:20s} {inside:8.1f} ms by importtime, {outside:8.1f} ms more than an empty process "
-              f"({nothing * 1e3:.0f} ms)")  # fmt: skip
-    print(f"({load})")
-    return {**results, "machine": load.so_far()}
-
-
-_STAGES = r"""
-import sys, time
-stages = [("python", time.time())]
-def stage(name): stages.append((name, time.time()))
-"""
-_FINISH = r"""
-import json
-print(json.dumps(stages))
-"""
-_PICKLED = r"""
-import pickle, outlines_core as oc
-stage("import outlines_core")
-with open(sys.argv[1], "rb") as file:
-    vocabulary = pickle.load(file)
-stage("unpickle the vocabulary")
-"""
-_FROM_TOKENIZER = r"""
-import outlines_core as oc
-stage("import outlines_core")
-from transformers import AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-stage("transformers loads the tokenizer")
-from processors.tokenizers import vocabulary_from
-vocabulary = vocabulary_from(tokenizer)
-stage("vocabulary_from")
-"""
-_MASK = r"""
-automaton = oc.compile_regex(sys.argv[2], vocabulary)
-stage("compile_regex")
-row = oc.allocate_bitmask(1, vocabulary)
-automaton.fill_mask(automaton.initial_state, row[0])
-stage("first mask")
-"""
-_LOGITS = r"""
-import torch
-from processors.logits import RegexLogitsProcessor
-stage("import processors.logits")
-processor = RegexLogitsProcessor(sys.argv[2], vocabulary)
-stage("make the processor")
-processor(torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, vocabulary.size))
-stage("first masked logits")
-"""
-
-
-def part_start(args: argparse.Namespace) -> dict[str, Any]:
-    from transformers import AutoTokenizer
-
-    from processors.tokenizers import vocabulary_from
-
-    vocabulary = vocabulary_from(AutoTokenizer.from_pretrained(args.tokenizer))
-    results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as directory:
-        pickled = os.path.join(directory, "vocabulary.pickle")
-        with open(pickled, "wb") as file:
-            pickle.dump(vocabulary, file)
-        print(f"a pickled vocabulary of {vocabulary.size} ids has {os.path.getsize(pickled) / 1e6:.1f} MB")
-        pattern = PATTERNS["json"]
-        for name, program, argument in (
-            ("pickled vocabulary -> mask", _PICKLED + _MASK, pickled),
-            ("tokenizer -> mask", _FROM_TOKENIZER + _MASK, args.tokenizer),
-            ("tokenizer -> masked logits", _FROM_TOKENIZER + _LOGITS, args.tokenizer),
-        ):
-            load, totals, parts = Load(), [], defaultdict(list)
-            for _ in range(args.starts + 1):
-                start = time.time()
-                out = python("-c", _STAGES + program + _FINISH, argument, pattern)[1]
-                last = start
-                for what, at in json.loads(out.splitlines()[-1]):
-                    parts[what].append(at - last)
-                    last = at
-                totals.append(last - start)
-            # The first run fills the disk caches.
-            medians = {what: statistics.median(t[1:]) for what, t in parts.items()}
-            results[name] = {"total_s": statistics.median(totals[1:]), "stages_s": medians, "machine": load.so_far()}
-            print(f"{name}: {results[name]['total_s']:.2f} s ({load})")
-            for what, t in medians.items():
-                print(f"    {what:36s} {t * 1e3:8.1f} ms")
-    return results
-
-
-_REQUEST = r"""
-import numpy as np, torch, outlines_core as oc
-from processors.embedded import load_embedded
-from processors.logits import GuideLogitsProcessor, RegexLogitsProcessor
-from processors.tokenizers import vocabulary_from
-model, tokenizer = load_embedded()
-vocabulary = vocabulary_from(tokenizer)
-inputs = tokenizer(["Answer: ", "x"], return_tensors="pt", padding=True)
-common = dict(pad_token_id=tokenizer.pad_token_id or 0, max_new_tokens=12)
-for limit in (None, 12):
-    processor = RegexLogitsProcessor(r"(?!ab)[a-z]{2,5}\d?", tokenizer, max_new_tokens=limit)
-    model.generate(**inputs, **common, do_sample=True, logits_processor=[processor])
-    model.generate(**inputs, **common, do_sample=False, num_beams=3, logits_processor=[processor])
-automaton = oc.compile_choice(["yes", "no"], vocabulary)
-state = automaton.initial_state
-automaton.min_tokens_to_accept(state), automaton.forced_tokens(state), automaton.explain(state)
-automaton.fill_draft_masks(state, [1, 2], oc.allocate_bitmask(3, vocabulary))
-oc.fill_masks([automaton] * 2, [state] * 2, oc.allocate_bitmask(2, vocabulary))
-automaton.materialize()
-"""
-
-
-def part_jit(_: argparse.Namespace) -> dict[str, Any]:
-    load = Load()
-    with tempfile.TemporaryDirectory() as directory:
-        kernels_at, data_at = pathlib.Path(directory, "numba"), pathlib.Path(directory, "data")
-        env = {"NUMBA_CACHE_DIR": str(kernels_at), "OUTLINES_CACHE_DIR": str(data_at)}
-
-        def compiled() -> set[str]:
-            return {p.name for p in kernels_at.rglob("*.nbc")}
-
-        first = python("-m", "outlines_core", "warmup", env=env)[0]
-        kernels = compiled()
-        second = python("-m", "outlines_core", "warmup", env=env)[0]
-        request = python("-c", _REQUEST, env=env)[0]
-        later = sorted(compiled() - kernels)
-        again = python("-c", _REQUEST, env=env)[0]
-    print(f"warmup: {first:.1f} s with nothing compiled ({len(kernels)} kernels), {second:.1f} s after that ({load})")
-    print(f"requests after a warmup compile {len(later)} more: {', '.join(later) or 'none'} "
-          f"({request:.1f} s, then {again:.1f} s)")  # fmt: skip
-    return {"cold_s": first, "warm_s": second, "compiled_later": later, "machine": load.so_far()}
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenizer", required=True, help="a Hugging Face tokenizer directory")
@@ -429,31 +267,25 @@ def main() -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES))
     parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=list(PATTERNS))
     parser.add_argument("--runs", type=int, default=9, help="of each side")
-    parser.add_argument("--starts", type=int, default=5, help="of each process")
     parser.add_argument("--threads", type=int, default=1, help="of torch; more than are idle make every figure noise")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
+    import torch
+
+    from outlines_core.warmup import warmup
+
+    torch.set_num_threads(args.threads)
+    warmup()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {Load()}")
+    models = {name: embedded() if name == "embedded" else llama(args.tokenizer) for name in args.models}
     report: dict[str, Any] = {}
-    if {"tokens", "steps"} & set(args.parts):
-        import torch
-
-        from outlines_core.warmup import warmup
-
-        torch.set_num_threads(args.threads)
-        warmup()
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {Load()}")
-        models = {name: embedded() if name == "embedded" else llama(args.tokenizer) for name in args.models}
-        for part, run in (("tokens", part_tokens), ("steps", part_steps)):
-            if part in args.parts:
-                report[part] = run(args, models)
-                print()
-        low = [(k, s) for k, r in report.get("tokens", {}).items() for s in ("cold", "warm") if r[s]["ratio"] < BUDGET]
-        if "tokens" in report:
-            print(f"below {BUDGET}: {', '.join(f'{k} ({s})' for k, s in low) or 'none'}\n")
-    for part, run_alone in (("imports", part_imports), ("start", part_start), ("jit", part_jit)):
+    for part, run in (("tokens", part_tokens), ("steps", part_steps)):
         if part in args.parts:
-            report[part] = run_alone(args)
+            report[part] = run(args, models)
             print()
+    if "tokens" in report:
+        low = [(k, s) for k, r in report["tokens"].items() for s in ("cold", "warm") if r[s]["ratio"] < BUDGET]
+        print(f"below {BUDGET}: {', '.join(f'{k} ({s})' for k, s in low) or 'none'}\n")
     if args.out:
         args.out.write_text(json.dumps(report, indent=1) + "\n")
     return 0
