@@ -225,14 +225,11 @@ class Bench:
         return masks / 1e3, steps / 1e3
 
     def split(self, name: str, parts: dict[str, Any], compiled: Callable[[], Any], tokens: list[int]) -> dict[str, Any]:
-        from outlines_core.compile import clear_cache
-
         def fresh() -> Any:
-            clear_cache()
-            automaton = compiled()
-            automaton.fill_mask(automaton.initial_state, self.row)  # what all constraints share is there
             clear_core_cache()
             return compiled()
+
+        self.follow(compiled(), tokens)  # what all constraints share is there
 
         n = len(tokens)
         first, again = [], []

@@ -106,7 +106,8 @@ def _apply_on_host(
     masked = torch.empty_like(scores) if out is None else out.detach()
     n_rows = scores.shape[0]
     is_open = np.empty(n_rows, dtype=np.uint8) if out_open is None else out_open
-    patterns, target = scores.view(integer).numpy(), masked.view(integer).numpy()
+    patterns = scores.view(integer).numpy()
+    target = patterns if masked.data_ptr() == scores.data_ptr() else masked.view(integer).numpy()
     words = np.ascontiguousarray(words).view(np.uint32)
     n_threads = min(n_rows, torch.get_num_threads())
     if n_threads == 1 or scores.numel() * scores.element_size() < _PARALLEL_BYTES:

@@ -326,6 +326,31 @@ def test_a_batch_is_the_rows_one_by_one(toy: oc.Vocabulary) -> None:
         oc.fill_masks(automata, states, out, rows=[0, 1, 5])
 
 
+def test_a_batch_of_all_kinds_in_threads() -> None:
+    """Many new masks of regexes, next to JSON, grammars and a state that there is not."""
+    regexes = [oc.compile_regex(f"[a-{end}]+{end}", ALL_BYTES) for end in "bcdefghijklmnop"]
+    automata = [
+        oc.compile_json_schema({"type": "array"}, ALL_BYTES),
+        *regexes,
+        oc.compile_grammar('start: "a" start | "b"', ALL_BYTES),
+        *regexes[:3],
+    ]
+    states = [automaton.initial_state for automaton in automata]
+    expected = oc.allocate_bitmask(len(automata), ALL_BYTES)
+    for automaton, state, row in zip(automata, states, expected, strict=True):
+        automaton.fill_mask(state, row)
+    for threads in (None, 1, 2, 5):
+        clear_cache()
+        fresh = [oc.compile_regex(f"[a-{end}]+{end}", ALL_BYTES) for end in "bcdefghijklmnop"]
+        again = [automata[0], *fresh, automata[16], *fresh[:3]]
+        out = np.full_like(expected, -1)
+        oc.fill_masks(again, states, out, threads=threads)
+        assert (out == expected).all()
+        with pytest.raises(ValueError, match="not a state"):
+            oc.fill_masks(again, [*states[:-1], 10**6], out, threads=threads)
+    oc.fill_masks([], [], expected[:0])
+
+
 def test_explanations_name_what_is_next() -> None:
     automaton = oc.compile_regex("[a-c]x|é", ALL_BYTES)
     text = automaton.explain(automaton.initial_state)
