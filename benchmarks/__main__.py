@@ -33,7 +33,7 @@ from summaries import summary
 
 HERE = pathlib.Path(__file__).resolve().parent
 MOST_BYTES = 2_000_000
-OUTPUT_BYTES = 12_000
+OUTPUT_BYTES, ERROR_BYTES = 12_000, 2_000
 
 
 class Part(NamedTuple):
@@ -120,7 +120,7 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run a part; its record."""
     words, notes = command_of(name, args)
     script = HERE / f"{PARTS[name].script}.py"
-    shown = " ".join(["python", f"benchmarks/{script.name}", *(pathlib.Path(w).name if "/" in w else w for w in words)])
+    shown = " ".join(["python", f"benchmarks/{script.name}", *words])
     record: dict[str, Any] = {"command": shown, "date": time.strftime("%F"), "machine": machine(), "quick": args.quick}
     before, began = os.getloadavg()[0], time.perf_counter()
     raw: Any = None
@@ -128,11 +128,12 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
         record["failed"] = f"there is no benchmarks/{script.name}"
     else:
         with tempfile.TemporaryDirectory() as directory:
-            out, log = pathlib.Path(directory, "out.json"), pathlib.Path(directory, "log")
-            with log.open("w") as file:
+            out, log, errors = (pathlib.Path(directory, name) for name in ("out.json", "log", "errors"))
+            with log.open("w") as file, errors.open("w") as error_file:
                 command = [sys.executable, str(script), *words, "--out", str(out)]
                 try:
-                    status = subprocess.run(command, stdout=file, check=False, timeout=args.timeout).returncode
+                    done = subprocess.run(command, stdout=file, stderr=error_file, check=False, timeout=args.timeout)
+                    status: int | None = done.returncode
                 except subprocess.TimeoutExpired:
                     status = None
             text = log.read_text(errors="replace")
@@ -140,6 +141,10 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
                 record["failed"] = f"status {status}" if status is not None else f"no end after {args.timeout:.0f} s"
             elif not out.exists():
                 record["failed"] = "it wrote no figures"
+            if "failed" in record:
+                said = errors.read_text(errors="replace")[-ERROR_BYTES:]
+                print(said, file=sys.stderr)
+                text += f"\n{said}"
             if out.exists() and out.stat().st_size:
                 raw = json.loads(out.read_text())
         record["output"] = text if len(text) < OUTPUT_BYTES else f"...\n{text[-OUTPUT_BYTES:]}"
@@ -147,6 +152,19 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     if raw is not None:
         record["summary"] = summary(PARTS[name].script, raw)
     return record
+
+
+def without_paths(text: str, args: argparse.Namespace) -> str:
+    """A record names files, not where they lie on this machine."""
+    places = {
+        str(args.tokenizer): pathlib.Path(str(args.tokenizer)).name,
+        str(args.data): pathlib.Path(str(args.data)).name,
+    }
+    places |= dict.fromkeys(args.peer, "PEER") | {sys.executable: "python", str(HERE.parent): "."}
+    for place in sorted(places, key=len, reverse=True):
+        if "/" in place:
+            text = text.replace(place, places[place])
+    return text
 
 
 def machine() -> dict[str, str]:
@@ -211,7 +229,8 @@ def main() -> int:
     for name in chosen:
         print(f"== {name}", flush=True)
         record = run(name, args)
-        (args.record / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
+        text = without_paths(json.dumps(record, separators=(",", ":")), args)
+        (args.record / f"{name}.json").write_text(text + "\n")
         print(f"   {record.get('failed', 'done')} in {record['seconds']:.0f} s", flush=True)
         if "failed" in record:
             bad.append(name)

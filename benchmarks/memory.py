@@ -8,7 +8,7 @@ above what it has once packages, kernels and vocabulary are loaded; each part is
     per_request  n requests: one compiles a schema of the file (in random order), follows an instance, drops the object
     long_lived   n requests on automata that are made once and kept, one for each schema
     nbytes       what automata say of themselves after their instances: median, p90, max
-    limit        an automaton at its `Limits.max_states`: refuses by name, its old states stay usable
+    limit        an automaton at its `Limits.max_states`: refuses by name, the states so far stay usable
 
 A soak notes RSS, and the compile cache's size and evictions, as it goes. It counts as flat if the mean RSS of its last
 quarter exceeds that of the quarter before the middle by less than 5 % of what the process grew by, or 8 MiB.
@@ -192,8 +192,8 @@ class Bench:
         rng, state, states = random.Random(0), automaton.initial_state, []
         try:
             for _ in range(100 * most):
-                states.append(state)
                 allowed = automaton.allowed_tokens(state)
+                states.append(state)
                 following = automaton.next_state(state, int(allowed[rng.randrange(len(allowed))]))
                 state = automaton.initial_state if following in (oc.DEAD, oc.FINISHED) else following
         except oc.LimitExceededError as error:

@@ -160,6 +160,20 @@ def test_a_part_whose_program_is_missing_fails_by_name(modules, tmp_path, monkey
     assert "no benchmarks/no_such_file.py" in (tmp_path / "README.md").read_text()
 
 
+def test_a_record_shows_errors_and_no_paths(modules, tmp_path, monkeypatch):
+    main = modules["main"]
+    fails = main.Part("generation", "nothing", "--tokenizer {tokenizer} --no-such-option")
+    monkeypatch.setitem(main.PARTS, "fails", fails)
+    arguments = ["--tokenizer", "/somewhere/tok", "--data", "/d/x.gz", "--only", "fails", "--no-plots"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments, "--record", str(tmp_path)])
+    assert main.main() == 1
+    found = json.loads((tmp_path / "fails.json").read_text())
+    assert found["failed"] == "status 2"
+    assert "unrecognized arguments: --no-such-option" in found["output"]
+    assert found["command"] == "python benchmarks/generation.py --tokenizer tok --no-such-option"
+    assert "/somewhere" not in (tmp_path / "fails.json").read_text() + (tmp_path / "README.md").read_text()
+
+
 def test_arguments_of_parts(modules):
     import argparse
 
