@@ -56,13 +56,13 @@ class Part(NamedTuple):
 _JSON = "--tokenizer {tokenizer} --data {data} --peer {peer}"
 _ENGINES = ("llguidance", "xgrammar")
 PARTS = {
-    "json_schema": Part("json_schema", "JSON Schema, properties in any order.", f"{_JSON} --order any", "-n 40",
+    "json_schema": Part("json_schema", "JSON Schema, properties in any order.", f"{_JSON} --order any", "-n 12",
                         _ENGINES),
     "json_schema_in_order": Part("json_schema", "JSON Schema, properties in the schema's order (the default of "
                                  "compile_json_schema); valid instances in another order are then refused.",
-                                 f"{_JSON} --order schema", "-n 40", _ENGINES),
+                                 f"{_JSON} --order schema", "-n 12", _ENGINES),
     "json_schema_fresh": Part("json_schema", "The same with a new automaton, caches emptied, for every instance.",
-                              f"{_JSON} --order schema --fresh", "-n 20", _ENGINES),
+                              f"{_JSON} --order schema --fresh", "-n 8", _ENGINES),
     "grammar": Part("grammar", "Lark grammars.", "--tokenizer {tokenizer} --peer {peer} --outlines {outlines}",
                     "-n 2 --seconds 10 --grammar json arithmetic", _ENGINES),
     "regex_index": Part("regex_index", "Regexes: eager and lazy.", "--tokenizer {tokenizer} --peer {peer}",
@@ -78,7 +78,7 @@ PARTS = {
     "dropin": Part("dropin", "Code written for PyPI's outlines_core.", "--tokenizer {tokenizer} --peer {peer}", "",
                    ("outlines_core",)),
     "batch": Part("batch", "A step of a batch on the CPU: masks filled and applied.", _JSON,
-                  "--batches 1 8 --rounds 1 --steps 8 --threads 1", _ENGINES),
+                  "--batches 1 8 --rounds 1 --steps 8 --threads 1 --schemas 6", _ENGINES),
     "micro": Part("micro", "Where the time of a step goes.", "--tokenizer {tokenizer}"),
     "memory": Part("memory", "Memory of many schemas, and under a soak.", "--tokenizer {tokenizer} --data {data}",
                    "-n 40 --requests 200 --soaked 20"),
