@@ -606,5 +606,5 @@ class _ByContent:
 def _states_mapping(regex_string: str, key: _ByContent) -> tuple[Index, set[int], set[int]]:
     from outlines_core import Index
 
-    index = Index(regex_string, key.vocabulary)
+    index = Index(regex_string, key.vocabulary, dialect="python")
     return index, set(), index.get_final_states()

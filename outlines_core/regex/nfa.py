@@ -47,7 +47,17 @@ from outlines_core.regex.charset import intersection
 from outlines_core.regex.charset_classes import classes_of, letters_of
 from outlines_core.regex.utf8 import DONE, Dag, byte_dag, dag_of
 
-__all__ = ["ANY", "Builder", "ByteNfa", "Graph", "LookAround", "any_text", "build_nfa", "nfa_of_graph"]
+__all__ = [
+    "ANY",
+    "Builder",
+    "ByteNfa",
+    "CharacterGraph",
+    "Graph",
+    "LookAround",
+    "any_text",
+    "build_nfa",
+    "nfa_of_graph",
+]
 
 CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which must not be imported here (numba)
 _PLACE: Final = -7
@@ -77,6 +87,10 @@ class Graph(NamedTuple):
 
     rows: list[list[tuple[int, int, int]]]
     accepting: list[bool]
+
+
+CharacterGraph: TypeAlias = tuple[tuple[tuple[tuple[Ranges, int], ...], ...], tuple[bool, ...], int]
+"""An automaton over characters: per state its edges (characters, state), per state whether it accepts, the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -629,10 +643,9 @@ def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS, *, surrogates: bool =
     return builder.finish(start)
 
 
-def nfa_of_graph(
-    edges: list[list[tuple[Ranges, int]]], accepting: list[bool], start: int, limits: Limits = DEFAULT_LIMITS
-) -> ByteNfa:
-    """The byte NFA of an automaton over characters: ``edges[s]`` are (characters, state) pairs."""
+def nfa_of_graph(graph: CharacterGraph, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
+    """The byte NFA of an automaton over characters."""
+    edges, accepting, start = graph
     builder = Builder(limits)
     states = [builder.add(SPLIT, 0, 0) for _ in edges]
     builder.anchored = True  # some states may be dead
