@@ -206,9 +206,16 @@ def character_graph(fsm: FSM) -> CharacterGraph:
     return tuple(edges), tuple(state in fsm.finals for state in numbers), numbers[fsm.initial]
 
 
-def graph_core(graph: CharacterGraph, vocabulary: Vocabulary, *, limits: Limits) -> RegexCore:
-    """The core of an automaton over characters."""
-    return _core(("fsm", graph), vocabulary, limits, "the FSM", lambda: nfa_of_graph(graph, limits))
+def graph_core(
+    graph: CharacterGraph,
+    vocabulary: Vocabulary,
+    *,
+    limits: Limits,
+    byte_edges: tuple[tuple[tuple[int, int, int], ...], ...] = (),
+) -> RegexCore:
+    """The core of an automaton over characters (and single bytes: see `nfa_of_graph`)."""
+    key = ("fsm", graph, byte_edges)
+    return _core(key, vocabulary, limits, "the FSM", lambda: nfa_of_graph(graph, limits, byte_edges))
 
 
 # -- JSON Schema ------------------------------------------------------------------------------------------------------

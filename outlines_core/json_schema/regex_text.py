@@ -424,7 +424,7 @@ class Writer:
             case "int":
                 return value.denominator == 1
             case "mul":
-                return (value / test[1]).denominator == 1
+                return Fraction(value / test[1]).denominator == 1
             case "num":
                 return bool(value in test[1])
         _, low, low_open, high, high_open = test

@@ -643,14 +643,24 @@ def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS, *, surrogates: bool =
     return builder.finish(start)
 
 
-def nfa_of_graph(graph: CharacterGraph, limits: Limits = DEFAULT_LIMITS) -> ByteNfa:
-    """The byte NFA of an automaton over characters."""
+def nfa_of_graph(
+    graph: CharacterGraph, limits: Limits = DEFAULT_LIMITS, byte_edges: Sequence[Sequence[tuple[int, int, int]]] = ()
+) -> ByteNfa:
+    """The byte NFA of an automaton over characters.
+
+    Args:
+        graph: the automaton.
+        limits: what it may cost.
+        byte_edges: per state further edges, over single bytes: (lowest, highest, state).
+    """
     edges, accepting, start = graph
     builder = Builder(limits)
     states = [builder.add(SPLIT, 0, 0) for _ in edges]
     builder.anchored = True  # some states may be dead
     for k, row in enumerate(edges):
         choices = [builder.char(dag, states[to]) for ranges, to in row if (dag := dag_of(ranges))]
+        if byte_edges:
+            choices += [builder.char(byte_dag(low, high), states[to]) for low, high, to in byte_edges[k]]
         if accepting[k]:
             choices.append(builder.accept)
         builder.a[states[k]], builder.b[states[k]] = len(builder.targets), len(builder.targets) + len(choices)
