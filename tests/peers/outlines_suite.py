@@ -6,8 +6,8 @@ Run it in an environment with outlines, pytest and torch in which this package s
     pip download --no-deps --no-binary outlines outlines==1.3.3 && tar xzf outlines-1.3.3.tar.gz
     HF_HUB_OFFLINE=1 python tests/peers/outlines_suite.py outlines-1.3.3
 
-(and `pip install airportsdata iso3166`). The tests load a small model from the hub; they get the tiny one that ships with this project instead. Those of
-llama.cpp and MLX are left out.
+(and `pip install airportsdata iso3166`). The tests load a small model from the hub; they get the tiny one that ships
+with this project instead. Those of llama.cpp and MLX are left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""The Rust dialect, on facts that regex 1.x (regex-syntax 0.8) was asked for; tests/peers/rust_regex.py asks it again."""
+r"""The Rust dialect, on facts that Rust's regex 1 was asked for (tests/peers/rust_regex.py does it again)."""
 
 from __future__ import annotations
 
