@@ -10,7 +10,6 @@ under their names, with their messages.
 from __future__ import annotations
 
 import ctypes
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +52,7 @@ class Guide:
         self._automaton = index
         self._max_rollback = max_rollback
         self._tokens: list[TokenId] = []
-        self._undo: deque[StateId] = deque(maxlen=max_rollback)
+        self._undo: list[StateId] = []  # before each of the last tokens, at least so many
 
     # -- where it is ------------------------------------------------------------------------------------------------
 
@@ -120,6 +119,8 @@ class Guide:
                 message=f"No next state found for the current state: {self._state} with token ID: {token_id}",
             )
         self._undo.append(self._state)
+        if len(self._undo) > 2 * self._max_rollback:
+            self._forget(self._max_rollback)
         self._state = target
         self._tokens.append(int(token_id))
         return None if return_tokens is False else self._allowed(target)
@@ -133,16 +134,18 @@ class Guide:
         """Take back the last `n` tokens.  Raises RollbackError, leaving the guide unchanged."""
         if n < 0:
             raise ValueError(f"cannot roll back {n} tokens")
-        if n > len(self._undo):
+        stored = self.get_allowed_rollback()
+        if n > stored:
             raise RollbackError(
                 n,
-                len(self._undo),
+                stored,
                 message=(
-                    f"Cannot roll back {n} step(s): only {len(self._undo)} states stored "
+                    f"Cannot roll back {n} step(s): only {stored} states stored "
                     f"(max_rollback = {self._max_rollback}). You must advance through at least {n} state(s) before "
                     f"rolling back {n} step(s)."
                 ),
             )
+        self._forget(self._max_rollback)
         for _ in range(n):
             self._state = self._undo.pop()
             self._tokens.pop()
@@ -151,7 +154,11 @@ class Guide:
 
     def get_allowed_rollback(self) -> int:
         """How many tokens can be taken back now."""
-        return len(self._undo)
+        return min(len(self._undo), self._max_rollback)
+
+    def _forget(self, n: int) -> None:
+        """Keep the states before the last `n` tokens.  Not done at each token: most are never taken back."""
+        del self._undo[: max(0, len(self._undo) - n)]
 
     def reset(self) -> None:
         """Back to the start; nothing can be rolled back then."""
@@ -216,7 +223,7 @@ class Guide:
 
         if isinstance(self._automaton, Index):
             return Guide.from_binary, (self.to_binary(),)
-        return _replayed, (self._automaton, self._max_rollback, tuple(self._tokens), len(self._undo))
+        return _replayed, (self._automaton, self._max_rollback, tuple(self._tokens), self.get_allowed_rollback())
 
     def to_binary(self) -> bytes:
         """The index and the tokens consumed (no pickle inside).  Raises TypeError for other automata."""
@@ -228,7 +235,7 @@ class Guide:
             {
                 "index": np.frombuffer(self._automaton.to_binary(), dtype=np.uint8),
                 "tokens": np.array(self._tokens, dtype="<i8"),
-                "rollback": np.array([self._max_rollback, len(self._undo)], dtype="<i8"),
+                "rollback": np.array([self._max_rollback, self.get_allowed_rollback()], dtype="<i8"),
             }
         )
 
@@ -250,6 +257,5 @@ def _replayed(automaton: TokenAutomaton, max_rollback: int, tokens: Sequence[Tok
     guide = Guide(automaton, max_rollback)
     for token in tokens:
         guide.advance(token, return_tokens=False)
-    while len(guide._undo) > n_undo:
-        guide._undo.popleft()
+    guide._forget(n_undo)
     return guide
