@@ -33,6 +33,7 @@ from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, TokenAutomaton
 
 if TYPE_CHECKING:
+    from outlines_core import json_schema
     from outlines_core.batch import fill_masks, next_states
     from outlines_core.bitmask import allocate_bitmask
     from outlines_core.compile import compile_choice, compile_json_schema, compile_regex, validate_schema_support
@@ -75,6 +76,7 @@ __all__ = [
     "compile_json_schema",
     "compile_regex",
     "fill_masks",
+    "json_schema",
     "next_states",
     "validate_schema_support",
 ]
@@ -99,6 +101,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("json_schema", "outlines_core"):
+        return importlib.import_module(f"{__name__}.{name}")
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

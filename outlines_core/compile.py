@@ -27,7 +27,7 @@ from outlines_core.json_schema.sources import to_schema
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Alternation, Empty, Literal, Node, Ranges
 from outlines_core.regex.look_dfa import make_dfa
-from outlines_core.regex.nfa import ByteNfa, build_nfa, nfa_of_graph
+from outlines_core.regex.nfa import ByteNfa, CharacterGraph, build_nfa, nfa_of_graph
 from outlines_core.regex.parser import parse
 from outlines_core.regex.simplify import simplify
 from outlines_core.regex_core import RegexCore
@@ -37,18 +37,19 @@ if TYPE_CHECKING:
     from interegular import FSM
 
 __all__ = [
+    "character_graph",
     "clear_cache",
     "compile_ast",
     "compile_choice",
     "compile_json_schema",
     "compile_regex",
-    "fsm_core",
+    "graph_core",
     "kept_core",
     "regex_core",
     "validate_schema_support",
 ]
 
-_ASSERTIONS: Final = ("^", "$", "(?", "+", r"\b", r"\B", r"\A", r"\Z", r"\z")
+_ASSERTIONS: Final = ("^", "$", "(?", "+", r"\b", r"\B", r"\A", r"\Z", r"\z", r"\<", r"\>")
 _CACHE_BYTES: Final = 512 * 2**20
 _GROWN_BYTES: Final = 2**20  # what an automaton that has just been made will grow to
 _cores: LruCache[RegexCore] = LruCache(_CACHE_BYTES, lambda core: core.nbytes)
@@ -84,7 +85,9 @@ def _shortened(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
-def regex_core(pattern: str, vocabulary: Vocabulary, *, dialect: OneOf["python", "ecma"], limits: Limits) -> RegexCore:
+def regex_core(
+    pattern: str, vocabulary: Vocabulary, *, dialect: OneOf["python", "ecma", "rust"], limits: Limits
+) -> RegexCore:
     def build() -> ByteNfa:
         constructs = sum(map(pattern.count, "([{\\*+?"))
         if constructs > limits.max_pattern_constructs:
@@ -107,14 +110,19 @@ def regex_core(pattern: str, vocabulary: Vocabulary, *, dialect: OneOf["python",
 
 
 def compile_regex(
-    pattern: str, vocab: Vocabulary, *, dialect: OneOf["python", "ecma"] = "python", limits: Limits | None = None
+    pattern: str,
+    vocab: Vocabulary,
+    *,
+    dialect: OneOf["python", "ecma", "rust"] = "python",
+    limits: Limits | None = None,
 ) -> RegexAutomaton:
     """The token automaton of all texts that a regex matches from start to end.
 
     Args:
         pattern: the regex; look-around, anchors, Unicode classes and case folding included.
         vocab: the tokens that spell the text.
-        dialect: "python" is ``re.fullmatch``, "ecma" ECMAScript's ``u`` flag (anchored here).
+        dialect: "python" is ``re.fullmatch``, "ecma" ECMAScript's ``u`` flag (anchored here), "rust" the syntax of
+            Rust's regex crate.
         limits: what it may cost.
 
     Raises:
@@ -130,7 +138,7 @@ def compile_regex(
 
 
 def _recompile_regex(
-    pattern: str, vocab: Vocabulary, dialect: OneOf["python", "ecma"], limits: Limits | None
+    pattern: str, vocab: Vocabulary, dialect: OneOf["python", "ecma", "rust"], limits: Limits | None
 ) -> RegexAutomaton:
     return compile_regex(pattern, vocab, dialect=dialect, limits=limits)
 
@@ -172,8 +180,8 @@ def _recompile_ast(node: Node, vocab: Vocabulary, label: str, limits: Limits | N
     return compile_ast(node, vocab, label=label, limits=limits)
 
 
-def fsm_core(fsm: FSM, vocabulary: Vocabulary, *, limits: Limits) -> RegexCore:
-    """The core of an `interegular` FSM over characters."""
+def character_graph(fsm: FSM) -> CharacterGraph:
+    """An `interegular` FSM over characters as a graph; its states are numbered in their order."""
     from interegular.fsm import anything_else
 
     named = sorted(ord(symbol) for symbol in fsm.alphabet if symbol is not anything_else)
@@ -190,16 +198,24 @@ def fsm_core(fsm: FSM, vocabulary: Vocabulary, *, limits: Limits) -> RegexCore:
         own: Ranges = tuple(rest) if symbol is anything_else else ((ord(symbol), ord(symbol)),)
         characters[column] = tuple(sorted(characters.get(column, ()) + own))
     numbers = {state: k for k, state in enumerate(sorted(fsm.states))}
-    edges: list[list[tuple[Ranges, int]]] = [[] for _ in numbers]
+    edges: list[tuple[tuple[Ranges, int], ...]] = [() for _ in numbers]
     for state, row in fsm.map.items():
-        edges[numbers[state]] = [
+        edges[numbers[state]] = tuple(
             (characters[column], numbers[to]) for column, to in row.items() if column in characters
-        ]
-    accepting = [state in fsm.finals for state in numbers]
-    key = ("fsm", tuple(map(tuple, edges)), tuple(accepting), numbers[fsm.initial])
-    return _core(
-        key, vocabulary, limits, "the FSM", lambda: nfa_of_graph(edges, accepting, numbers[fsm.initial], limits)
-    )
+        )
+    return tuple(edges), tuple(state in fsm.finals for state in numbers), numbers[fsm.initial]
+
+
+def graph_core(
+    graph: CharacterGraph,
+    vocabulary: Vocabulary,
+    *,
+    limits: Limits,
+    byte_edges: tuple[tuple[tuple[int, int, int], ...], ...] = (),
+) -> RegexCore:
+    """The core of an automaton over characters (and single bytes: see `nfa_of_graph`)."""
+    key = ("fsm", graph, byte_edges)
+    return _core(key, vocabulary, limits, "the FSM", lambda: nfa_of_graph(graph, limits, byte_edges))
 
 
 # -- JSON Schema ------------------------------------------------------------------------------------------------------

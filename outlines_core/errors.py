@@ -5,7 +5,7 @@
                        │                              ├ UnsatisfiableError(.path)
                        │                              │     └ IncompatibleVocabularyError(.missing_bytes)
                        │                              └ LimitExceededError(.given .limit)
-                       ├ VocabularyError(ValueError) · CacheFormatError
+                       ├ VocabularyError(ValueError) · CacheFormatError(ValueError)
                        └ GuideError(ValueError) ─┬ TokenRejectedError(.token_id .position)
                                                  └ RollbackError(.requested .available)
 
@@ -146,7 +146,7 @@ class VocabularyError(OutlinesCoreError, ValueError):
     """A tokenizer or a vocabulary cannot be used as given."""
 
 
-class CacheFormatError(OutlinesCoreError):
+class CacheFormatError(OutlinesCoreError, ValueError):
     """Serialized data is corrupt or was written by another version."""
 
 

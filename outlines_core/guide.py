@@ -1,7 +1,7 @@
 """One sequence's position in a shared automaton.
 
-The automaton is immutable and a state is an int, so a `Guide` is a few numbers: the state and a bounded log of the
-states before it. Forks share nothing that changes; a rejected token changes nothing.
+The automaton is immutable and a state is an int, so a `Guide` is a few numbers: the state, a bounded log of the
+states before it, and the tokens consumed. Forks share nothing that changes; a rejected token changes nothing.
 
 The methods of the PyPI package `outlines_core` 0.2 (`get_tokens`, `rollback_state`, `write_mask_into` ...) are here
 under their names, with their messages.
@@ -10,7 +10,6 @@ under their names, with their messages.
 from __future__ import annotations
 
 import ctypes
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.bitmask import n_words, unpack_ids
-from outlines_core.errors import GuideError, RollbackError, TokenRejectedError
+from outlines_core.cache import decode_arrays, encode_arrays
+from outlines_core.errors import CacheFormatError, GuideError, RollbackError, TokenRejectedError
 from outlines_core.types import DEAD, FINISHED, StateId, TokenAutomaton, TokenId
 
 __all__ = ["Guide"]
@@ -28,7 +28,7 @@ class Guide:
     """A cursor over a `TokenAutomaton`.
 
     Args:
-        automaton: what to follow.
+        index: what to follow: an `Index`, or any other automaton.
         max_rollback: how many tokens can be taken back.
 
     >>> from outlines_core import Vocabulary, compile_regex
@@ -40,16 +40,19 @@ class Guide:
     [0]
     """
 
-    __slots__ = ("_automaton", "_max_rollback", "_n_tokens", "_state", "_undo")
+    __slots__ = ("_automaton", "_max_rollback", "_state", "_tokens", "_undo")
 
-    def __init__(self, automaton: TokenAutomaton, max_rollback: int = 32) -> None:
+    def __init__(self, index: TokenAutomaton, max_rollback: int = 32) -> None:
         if max_rollback < 0:
             raise ValueError(f"max_rollback must not be negative, got {max_rollback}")
-        self._automaton = automaton
+        try:
+            self._state: StateId = index.initial_state
+        except AttributeError:
+            raise TypeError(f"a guide follows an Index or another automaton, not {type(index).__name__}") from None
+        self._automaton = index
         self._max_rollback = max_rollback
-        self._state: StateId = automaton.initial_state
-        self._n_tokens = 0
-        self._undo: deque[StateId] = deque(maxlen=max_rollback)
+        self._tokens: list[TokenId] = []
+        self._undo: list[StateId] = []  # before each of the last tokens, at least so many
 
     # -- where it is ------------------------------------------------------------------------------------------------
 
@@ -64,7 +67,7 @@ class Guide:
     @property
     def n_tokens(self) -> int:
         """Tokens consumed (rolled back ones not counted)."""
-        return self._n_tokens
+        return len(self._tokens)
 
     def get_state(self) -> StateId:
         return self._state
@@ -112,12 +115,14 @@ class Guide:
         if target == DEAD:
             raise TokenRejectedError(
                 int(token_id),
-                position=self._n_tokens,
+                position=len(self._tokens),
                 message=f"No next state found for the current state: {self._state} with token ID: {token_id}",
             )
         self._undo.append(self._state)
+        if len(self._undo) > 2 * self._max_rollback:
+            self._forget(self._max_rollback)
         self._state = target
-        self._n_tokens += 1
+        self._tokens.append(int(token_id))
         return None if return_tokens is False else self._allowed(target)
 
     def accepts_tokens(self, sequence: Sequence[TokenId]) -> bool:
@@ -129,36 +134,42 @@ class Guide:
         """Take back the last `n` tokens.  Raises RollbackError, leaving the guide unchanged."""
         if n < 0:
             raise ValueError(f"cannot roll back {n} tokens")
-        if n > len(self._undo):
+        stored = self.get_allowed_rollback()
+        if n > stored:
             raise RollbackError(
                 n,
-                len(self._undo),
+                stored,
                 message=(
-                    f"Cannot roll back {n} step(s): only {len(self._undo)} states stored "
+                    f"Cannot roll back {n} step(s): only {stored} states stored "
                     f"(max_rollback = {self._max_rollback}). You must advance through at least {n} state(s) before "
                     f"rolling back {n} step(s)."
                 ),
             )
+        self._forget(self._max_rollback)
         for _ in range(n):
             self._state = self._undo.pop()
-        self._n_tokens -= n
+            self._tokens.pop()
 
     rollback = rollback_state
 
     def get_allowed_rollback(self) -> int:
         """How many tokens can be taken back now."""
-        return len(self._undo)
+        return min(len(self._undo), self._max_rollback)
+
+    def _forget(self, n: int) -> None:
+        """Keep the states before the last `n` tokens.  Not done at each token: most are never taken back."""
+        del self._undo[: max(0, len(self._undo) - n)]
 
     def reset(self) -> None:
         """Back to the start; nothing can be rolled back then."""
         self._state = self._automaton.initial_state
-        self._n_tokens = 0
+        self._tokens.clear()
         self._undo.clear()
 
     def fork(self) -> Guide:
-        """An independent guide at the same place.  O(max_rollback)."""
+        """An independent guide at the same place.  Copies the tokens consumed (8 bytes each)."""
         twin = Guide(self._automaton, self._max_rollback)
-        twin._state, twin._n_tokens = self._state, self._n_tokens
+        twin._state, twin._tokens = self._state, self._tokens.copy()
         twin._undo = self._undo.copy()
         return twin
 
@@ -177,14 +188,20 @@ class Guide:
             ValueError: an element size other than 4, a null or misaligned address, a buffer that is too small.
         """
         if element_size != 4:
-            raise ValueError(f"Invalid element size: {element_size}. Expected 4 bytes per element.")
+            raise ValueError(
+                f"Invalid element size: got {element_size} bytes per element, expected 4 bytes (32-bit integer)."
+            )
         if data_ptr == 0:
-            raise ValueError("Invalid data pointer: the pointer is null.")
+            raise ValueError("Invalid data pointer: received a null pointer.")
         if data_ptr % 4:
-            raise ValueError("Invalid data pointer alignment: the address must be a multiple of 4.")
+            raise ValueError(f"Invalid data pointer alignment: pointer address {data_ptr} is not a multiple of 4.")
         words = n_words(self._automaton.vocabulary.size)
         if numel < words:
-            raise ValueError(f"Invalid buffer size: the mask needs {words} elements, got {numel}.")
+            raise ValueError(
+                f"Invalid buffer size: got {numel} elements ({4 * numel} bytes), expected {words} elements "
+                f"({4 * words} bytes). Ensure that the mask tensor has shape (1, (vocab_size + 31) // 32) and uses "
+                "32-bit integers."
+            )
         buffer = (ctypes.c_uint32 * numel).from_address(data_ptr)
         self._automaton.fill_mask(self._state, np.ctypeslib.as_array(buffer))
 
@@ -198,10 +215,47 @@ class Guide:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Guide(state={self._state}, n_tokens={self._n_tokens}, automaton={self._automaton!r})"
+        return f"Guide object with the state={self._state} and {self._automaton!r}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            "a Guide's state is a number of this process: pickle the automaton and the tokens consumed, "
-            "and advance a new Guide over them"
+        """A state is a number of this process; a pickle has the tokens that led there."""
+        from outlines_core.index import Index
+
+        if isinstance(self._automaton, Index):
+            return Guide.from_binary, (self.to_binary(),)
+        return _replayed, (self._automaton, self._max_rollback, tuple(self._tokens), self.get_allowed_rollback())
+
+    def to_binary(self) -> bytes:
+        """The index and the tokens consumed (no pickle inside).  Raises TypeError for other automata."""
+        from outlines_core.index import Index
+
+        if not isinstance(self._automaton, Index):
+            raise TypeError(f"only a guide of an Index can be serialized, not of a {type(self._automaton).__name__}")
+        return encode_arrays(
+            {
+                "index": np.frombuffer(self._automaton.to_binary(), dtype=np.uint8),
+                "tokens": np.array(self._tokens, dtype="<i8"),
+                "rollback": np.array([self._max_rollback, self.get_allowed_rollback()], dtype="<i8"),
+            }
         )
+
+    @staticmethod
+    def from_binary(binary_data: bytes) -> Guide:
+        """The inverse of `to_binary`.  Raises CacheFormatError, a ValueError, for anything else."""
+        from outlines_core.index import Index
+
+        arrays = decode_arrays(bytes(binary_data))
+        if arrays is None or arrays.keys() != {"index", "tokens", "rollback"}:
+            raise CacheFormatError("Deserialization of Guide failed: damaged, or written by another version")
+        max_rollback, n_undo = arrays["rollback"].tolist()
+        index = Index.from_binary(arrays["index"].tobytes())
+        return _replayed(index, max_rollback, arrays["tokens"].tolist(), n_undo)
+
+
+def _replayed(automaton: TokenAutomaton, max_rollback: int, tokens: Sequence[TokenId], n_undo: int) -> Guide:
+    """A guide that has consumed `tokens`, of which the last `n_undo` can be taken back."""
+    guide = Guide(automaton, max_rollback)
+    for token in tokens:
+        guide.advance(token, return_tokens=False)
+    guide._forget(n_undo)
+    return guide

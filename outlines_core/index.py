@@ -7,21 +7,32 @@ automata of one constraint and vocabulary; the automaton itself is a light objec
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.automaton import CoreAutomaton
 from outlines_core.bitmask import checked_words
+from outlines_core.cache import decode_arrays, encode_arrays
 from outlines_core.control import PRIVATE, shown, text_before_code
-from outlines_core.errors import LimitExceededError
+from outlines_core.errors import (
+    CacheFormatError,
+    ConstraintSyntaxError,
+    IncompatibleVocabularyError,
+    LimitExceededError,
+    UnsupportedFeatureError,
+)
 from outlines_core.kernels.dfa import LANES
 from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.dfa import LazyDfa
+from outlines_core.regex.nfa import CharacterGraph
 from outlines_core.regex_core import RegexCore
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE, StateId, TokenId
 from outlines_core.vocabulary import Vocabulary
@@ -201,8 +212,14 @@ class Index(RegexAutomaton):
     """The automaton of a regex under the name and with the methods of the PyPI package `outlines_core`.
 
     Args:
-        regex: a pattern, matched as a whole.
+        regex: a pattern in the syntax of Rust's regex crate (look-around besides), matched as a whole.
         vocabulary: what it is compiled against (a snapshot: later edits do not reach it).
+        dialect: another syntax, see `compile_regex`.
+        limits: what it may cost.
+
+    Raises:
+        TypeError: arguments of other types.
+        ConstraintError: see `compile_regex`; all of these are ValueErrors.
 
     >>> vocabulary = Vocabulary(3, {"a": [0], "b": [1], "ab": [2]})
     >>> index = Index("(ab)+", vocabulary)
@@ -210,23 +227,48 @@ class Index(RegexAutomaton):
     [0, 2]
     """
 
-    def __init__(self, regex: str, vocabulary: Vocabulary, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        regex: str,
+        vocabulary: Vocabulary,
+        *,
+        dialect: Literal["rust", "python", "ecma"] = "rust",
+        limits: Limits | None = None,
+    ) -> None:
         from outlines_core.compile import regex_core
 
-        core = regex_core(regex, vocabulary, dialect="python", limits=limits or DEFAULT_LIMITS)
-        super().__init__(core, (Index, (regex, core.vocabulary)))
+        try:
+            core = regex_core(regex, vocabulary, dialect=dialect, limits=limits or DEFAULT_LIMITS)
+        except (ConstraintSyntaxError, UnsupportedFeatureError) as error:
+            error.args = (f"Failed to build DFA: {error}",)
+            raise
+        except IncompatibleVocabularyError as error:
+            error.args = (_incompatible(regex, error),)
+            raise
+        self._describe(core, {"regex": regex, "dialect": dialect}, limits)
 
     @classmethod
     def from_fsm(cls, fsm: FSM, vocabulary: Vocabulary, *, limits: Limits | None = None) -> Index:
         """The automaton of an `interegular` FSM over characters."""
-        from outlines_core.compile import fsm_core
+        from outlines_core.compile import character_graph
 
-        core = fsm_core(fsm, vocabulary, limits=limits or DEFAULT_LIMITS)
+        return cls._from_graph(character_graph(fsm), vocabulary, limits)
+
+    @classmethod
+    def _from_graph(cls, graph: CharacterGraph, vocabulary: Vocabulary, limits: Limits | None) -> Index:
+        from outlines_core.compile import graph_core
+
         index = cls.__new__(cls)
-        RegexAutomaton.__init__(index, core, (_index_from_fsm, (fsm, core.vocabulary)))
+        core = graph_core(graph, vocabulary, limits=limits or DEFAULT_LIMITS)
+        index._describe(core, {"graph": graph}, limits)
         return index
 
+    def _describe(self, core: RegexCore, constraint: dict[str, Any], limits: Limits | None) -> None:
+        self._constraint = constraint | {"limits": None if limits is None else asdict(limits)}
+        RegexAutomaton.__init__(self, core, (Index.from_binary, ()))
+
     def get_initial_state(self) -> StateId:
+        """The state before the first token."""
         return self.initial_state
 
     def get_allowed_tokens(self, state: StateId) -> list[TokenId] | None:
@@ -243,6 +285,7 @@ class Index(RegexAutomaton):
         return self.next_state(state, token_id) or None
 
     def is_final_state(self, state: StateId) -> bool:
+        """May the text end in `state`?"""
         return FIRST_STATE <= state < self.n_states and self.is_accepting(state)
 
     def get_final_states(self) -> set[StateId]:
@@ -257,13 +300,52 @@ class Index(RegexAutomaton):
             edges[state] = {t: state if t in eos else self.next_state(state, t) for t in self._core.ids(state).tolist()}
         return edges
 
+    # -- copies -----------------------------------------------------------------------------------------------------
+
+    def to_binary(self) -> bytes:
+        """The constraint and the vocabulary (no pickle inside); states and masks are made again where it is read."""
+        constraint = np.frombuffer(json.dumps(self._constraint).encode(), dtype=np.uint8)
+        vocabulary = np.frombuffer(self.vocabulary.to_binary(), dtype=np.uint8)
+        return encode_arrays({"constraint": constraint, "vocabulary": vocabulary})
+
+    @staticmethod
+    def from_binary(binary_data: bytes) -> Index:
+        """The inverse of `to_binary`.  Raises CacheFormatError, a ValueError, for anything else."""
+        arrays = decode_arrays(bytes(binary_data))
+        if arrays is None or arrays.keys() != {"constraint", "vocabulary"}:
+            raise CacheFormatError("Deserialization of Index failed: damaged, or written by another version")
+        constraint = json.loads(arrays["constraint"].tobytes())
+        vocabulary = _vocabulary(arrays["vocabulary"].tobytes())
+        limits = None if constraint["limits"] is None else Limits(**constraint["limits"])
+        if "graph" in constraint:
+            return Index._from_graph(_tuples(constraint["graph"]), vocabulary, limits)
+        return Index(constraint["regex"], vocabulary, dialect=constraint["dialect"], limits=limits)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Index.from_binary, (self.to_binary(),)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Index):
             return NotImplemented
-        return self._source[1][0] == other._source[1][0] and self.vocabulary == other.vocabulary
+        return self._constraint == other._constraint and self.vocabulary == other.vocabulary
 
     __hash__ = None  # type: ignore[assignment]
 
 
-def _index_from_fsm(fsm: FSM, vocabulary: Vocabulary) -> Index:
-    return Index.from_fsm(fsm, vocabulary)
+@lru_cache(maxsize=4)
+def _vocabulary(binary: bytes) -> Vocabulary:
+    """The same vocabulary comes with index after index."""
+    return Vocabulary.from_binary(binary)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _incompatible(regex: str, error: IncompatibleVocabularyError) -> str:
+    missing = ", ".join(f'"{chr(byte)}"' if 0x20 < byte < 0x7F else f'"0x{byte:02X}"' for byte in error.missing_bytes)
+    characters = f", missing tokens corresponding to at least one of the following characters: [{missing}]"
+    return (
+        f"The vocabulary provided is incompatible with the regex {regex!r}. Found no transitions from state "
+        f"{FIRST_STATE}{characters if missing else ''}. {error}"
+    )

@@ -139,8 +139,7 @@ class Vocabulary:
     ) -> None:
         if not isinstance(map, Mapping):
             raise TypeError(
-                "Dict keys or/and values of the wrong types. Expected a dict with keys of type str or bytes and "
-                f"values of type list[int], got {type(map).__name__}"
+                f"Expected a dict with keys of type str or bytes and values of type list[int], got {type(map).__name__}"
             )
         self._eos = _ids_of(eos_token_id)
         self._special = {str(name): int(i) for name, i in (special_tokens or {}).items()}
@@ -226,9 +225,14 @@ class Vocabulary:
         return tokens, self._eos, self._special, self._explicit_size
 
     def __repr__(self) -> str:
+        """What tells it from others: programs use it as a key, so the whole fingerprint is in it."""
+        special = ""
+        if self._special:
+            names = repr(sorted(self._special.items())).encode("utf-8", "surrogatepass")
+            special = f"special_tokens={len(self._special)} ({hashlib.sha256(names).hexdigest()[:16]}), "
         return (
             f"Vocabulary(size={self.size}, tokens={len(self) - 1}, eos_token_ids={list(self._eos)}, "
-            f"fingerprint={self.fingerprint[:16]})"
+            f"{special}fingerprint={self.fingerprint})"
         )
 
     # -- snapshots and edits ----------------------------------------------------------------------------------------
@@ -297,11 +301,11 @@ class Vocabulary:
         return encode_arrays(arrays)
 
     @classmethod
-    def from_binary(cls, binary: bytes) -> Vocabulary:
-        """The inverse of `to_binary`.  Raises CacheFormatError for anything else."""
-        arrays = decode_arrays(bytes(binary))
+    def from_binary(cls, binary_data: bytes) -> Vocabulary:
+        """The inverse of `to_binary`.  Raises CacheFormatError, a ValueError, for anything else."""
+        arrays = decode_arrays(bytes(binary_data))
         if arrays is None or arrays.keys() != _BINARY_NAMES:
-            raise CacheFormatError("not a serialized Vocabulary, damaged, or written by another version")
+            raise CacheFormatError("Deserialization of Vocabulary failed: damaged, or written by another version")
         names = _split(arrays["special_names"].tobytes(), arrays["special_lengths"])
         special = dict(zip((n.decode() for n in names), arrays["special_ids"].tolist(), strict=True))
         tokens: dict[bytes, Sequence[int]] = {}
@@ -316,15 +320,31 @@ class Vocabulary:
         eos = arrays["eos"].tolist()
         return cls(eos, tokens, special_tokens=special, size=None if size < 0 else size)
 
+    @classmethod
+    def from_pretrained(cls, model: str, revision: str | None = None, token: str | None = None) -> Vocabulary:
+        """The vocabulary of a model's ``tokenizer.json``.
+
+        Args:
+            model: a folder, or a name on the Hugging Face hub (which needs `huggingface_hub`, and a network unless
+                the files are cached).
+            revision: of the repository on the hub.
+            token: to log in to the hub with.
+
+        Raises:
+            VocabularyError: no such files; a tokenizer that is neither byte-level nor has a byte fallback (use
+                `processors.tokenizers.vocabulary_from`, which knows more kinds); no EOS token.
+            ImportError: a name on the hub without `huggingface_hub`.
+        """
+        from outlines_core.pretrained import read_pretrained
+
+        content = read_pretrained(model, revision, token)
+        return cls(content.eos, content.tokens, special_tokens=content.special)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_binary, (self.to_binary(),)
+        return Vocabulary.from_binary, (self.to_binary(),)
 
     def __getstate__(self) -> None:
         return None
-
-
-def _from_binary(binary: bytes) -> Vocabulary:
-    return Vocabulary.from_binary(binary)
 
 
 def _refuse_shared_ids(tokens: Mapping[bytes, Sequence[int]]) -> None:
@@ -353,7 +373,7 @@ def _as_bytes(token: str | bytes) -> bytes:
         return token.encode("utf-8", "surrogatepass")
     if isinstance(token, (bytes, bytearray)):
         return bytes(token)
-    raise TypeError(f"Expected a token of type str or bytes, got {type(token).__name__}")
+    raise TypeError(f'Expected a token of type str or bytes, got "{type(token).__name__}"')
 
 
 def _checked_map(map_: Mapping[Any, Any]) -> dict[bytes, tuple[int, ...]]:

@@ -16,20 +16,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import FrozenInstanceError
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.bitmask import allocate_bitmask, unpack_ids
 from outlines_core.errors import TokenRejectedError
+from outlines_core.fsm import guide as fsm_guide
+from outlines_core.fsm.guide import Generate, Guide, Instruction, Write
 from outlines_core.types import DEAD, FINISHED, TokenAutomaton
 from outlines_core.vocabulary import Vocabulary
 from processors.tokenizers import as_vocabulary
 
 if TYPE_CHECKING:
-    import torch
     from interegular import FSM
 
     from outlines_core.index import Index
@@ -53,170 +53,14 @@ FINAL_STATE: Final = -1
 """The state after the end (or after a token that was not allowed); every token leads from it to itself."""
 
 
-class _TokenInstruction:
-    """Token ids as host memory, and as a tensor once somebody asks."""
-
-    __slots__ = ("_ids", "_tensor")
-    __match_args__ = ("tokens",)
-    _ids: NDArray[np.int64] | None
-    _tensor: torch.Tensor | None
-
-    def __init__(self, tokens: Any) -> None:
-        object.__setattr__(self, "_ids", _host_ids(tokens))
-        object.__setattr__(self, "_tensor", None)
-
-    @property
-    def ids(self) -> NDArray[np.int64] | None:
-        """The token ids as a read-only array, None if every token is meant."""
-        return self._ids
-
-    def _as_tensor(self) -> torch.Tensor:
-        tensor = self._tensor
-        if tensor is None:
-            import torch
-
-            tensor = torch.tensor(self._ids, dtype=torch.int64)
-            object.__setattr__(self, "_tensor", tensor)
-        return tensor
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise FrozenInstanceError(f"cannot assign to field {name!r}")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise FrozenInstanceError(f"cannot delete field {name!r}")
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        mine, theirs = self._ids, other._ids
-        return mine is theirs or (mine is not None and theirs is not None and np.array_equal(mine, theirs))
-
-    def __hash__(self) -> int:
-        return hash((type(self), None if self._ids is None else self._ids.tobytes()))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(tokens={None if self._ids is None else self._ids.tolist()})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._ids,)
-
-
-class Write(_TokenInstruction):
-    """Append this sequence of tokens without sampling: nothing else is possible.
-
-    >>> Write([3, 5]).tokens
-    tensor([3, 5])
-    """
-
-    __slots__ = ()
-    _ids: NDArray[np.int64]
-
-    def __init__(self, tokens: Sequence[int] | NDArray[Any] | torch.Tensor) -> None:
-        if tokens is None:
-            raise TypeError("Write needs the tokens to write")
-        super().__init__(tokens)
-
-    @property
-    def tokens(self) -> torch.Tensor:
-        """The sequence, 1-D int64."""
-        return self._as_tensor()
-
-
-class Generate(_TokenInstruction):
-    """Sample one of these tokens; ``None`` allows every token.
-
-    >>> Generate([7, 8]).tokens, Generate(None).tokens
-    (tensor([7, 8]), None)
-    """
-
-    __slots__ = ()
-
-    def __init__(self, tokens: Sequence[int] | NDArray[Any] | torch.Tensor | None) -> None:
-        super().__init__(tokens)
-
-    @property
-    def tokens(self) -> torch.Tensor | None:
-        """The allowed ids, 1-D int64, or None."""
-        return None if self._ids is None else self._as_tensor()
-
-
-Instruction: TypeAlias = Write | Generate
-
-
-def _host_ids(tokens: Any) -> NDArray[np.int64] | None:
-    if tokens is None:
-        return None
-    if hasattr(tokens, "detach"):
-        tokens = tokens.detach().cpu().numpy()
-    elif not isinstance(tokens, np.ndarray):
-        tokens = list(tokens) if isinstance(tokens, Iterable) else tokens
-    ids = np.array(tokens, dtype=np.int64)
-    if ids.ndim != 1:
-        raise ValueError(f"the tokens of an instruction are a flat sequence of ids, got {ids.ndim} dimensions")
-    ids.setflags(write=False)
-    return ids
-
-
-@runtime_checkable
-class Guide(Protocol):
-    """What a processor asks of a guide.  The state is passed in and out; a guide is never changed by a call."""
-
-    initial_state: Any
-
-    def get_next_instruction(self, state: Any) -> Instruction:
-        """What may follow in `state`."""
-        ...
-
-    def get_next_state(self, state: Any, token_id: int) -> Any:
-        """The state after a token."""
-        ...
-
-    def is_final_state(self, state: Any) -> bool:
-        """May the text end in `state`?"""
-        ...
-
-    def copy(self) -> Guide:
-        """A guide that may be used independently of this one."""
-        ...
-
-
-class StopAtEOSGuide:
+class StopAtEOSGuide(fsm_guide.StopAtEOSGuide):
     """Any text: state 0 allows every token, state 1 follows an EOS token."""
-
-    final_state: Final = 1
-    start_state: Final = 0
 
     def __init__(self, tokenizer: Any) -> None:
         """Take the EOS ids of `tokenizer`: a tokenizer, a `Vocabulary`, or anything with an ``eos_token_id``."""
-        self.eos_token_ids: tuple[int, ...] = _eos_ids(tokenizer)
-        self.eos_token_id: int = self.eos_token_ids[0]
-        self.initial_state: int = self.start_state
-
-    def get_next_instruction(self, state: int) -> Instruction:
-        """`Generate` of everything, and an EOS token to write in the final state."""
-        return Write([self.eos_token_id]) if self.is_final_state(state) else Generate(None)
-
-    def get_next_state(self, state: int, token_id: int) -> int:
-        """The final state from the first EOS token on."""
-        ended = state == self.final_state or token_id in self.eos_token_ids
-        return self.final_state if ended else self.start_state
-
-    def is_final_state(self, state: int) -> bool:
-        """Was there an EOS token?"""
-        return state == self.final_state
-
-    def copy(self) -> StopAtEOSGuide:
-        """Itself: a guide has no state."""
-        return self
-
-
-def _eos_ids(tokenizer: Any) -> tuple[int, ...]:
-    if not isinstance(tokenizer, Vocabulary):
-        given = getattr(tokenizer, "eos_token_id", None)
-        ids = [given] if isinstance(given, (int, np.integer)) else list(given or ())
-        if ids:
-            return tuple(int(i) for i in ids)
-    return as_vocabulary(tokenizer).eos_token_ids
+        super().__init__(
+            tokenizer if getattr(tokenizer, "eos_token_id", None) is not None else as_vocabulary(tokenizer)
+        )
 
 
 class AutomatonGuide:
@@ -606,5 +450,5 @@ class _ByContent:
 def _states_mapping(regex_string: str, key: _ByContent) -> tuple[Index, set[int], set[int]]:
     from outlines_core import Index
 
-    index = Index(regex_string, key.vocabulary)
+    index = Index(regex_string, key.vocabulary, dialect="python")
     return index, set(), index.get_final_states()

@@ -56,7 +56,7 @@ class Language:
         cls,
         pattern: str,
         *,
-        dialect: OneOf["python", "ecma"] = "python",
+        dialect: OneOf["python", "ecma", "rust"] = "python",
         flags: int = 0,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Language:

@@ -47,7 +47,17 @@ from outlines_core.regex.charset import intersection
 from outlines_core.regex.charset_classes import classes_of, letters_of
 from outlines_core.regex.utf8 import DONE, Dag, byte_dag, dag_of
 
-__all__ = ["ANY", "Builder", "ByteNfa", "Graph", "LookAround", "any_text", "build_nfa", "nfa_of_graph"]
+__all__ = [
+    "ANY",
+    "Builder",
+    "ByteNfa",
+    "CharacterGraph",
+    "Graph",
+    "LookAround",
+    "any_text",
+    "build_nfa",
+    "nfa_of_graph",
+]
 
 CHAR, SPLIT, ACCEPT, BEGIN, END, LOOK = range(6)  # as in kernels.dfa, which must not be imported here (numba)
 _PLACE: Final = -7
@@ -77,6 +87,10 @@ class Graph(NamedTuple):
 
     rows: list[list[tuple[int, int, int]]]
     accepting: list[bool]
+
+
+CharacterGraph: TypeAlias = tuple[tuple[tuple[tuple[Ranges, int], ...], ...], tuple[bool, ...], int]
+"""An automaton over characters: per state its edges (characters, state), per state whether it accepts, the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -630,14 +644,23 @@ def build_nfa(node: Node, limits: Limits = DEFAULT_LIMITS, *, surrogates: bool =
 
 
 def nfa_of_graph(
-    edges: list[list[tuple[Ranges, int]]], accepting: list[bool], start: int, limits: Limits = DEFAULT_LIMITS
+    graph: CharacterGraph, limits: Limits = DEFAULT_LIMITS, byte_edges: Sequence[Sequence[tuple[int, int, int]]] = ()
 ) -> ByteNfa:
-    """The byte NFA of an automaton over characters: ``edges[s]`` are (characters, state) pairs."""
+    """The byte NFA of an automaton over characters.
+
+    Args:
+        graph: the automaton.
+        limits: what it may cost.
+        byte_edges: per state further edges, over single bytes: (lowest, highest, state).
+    """
+    edges, accepting, start = graph
     builder = Builder(limits)
     states = [builder.add(SPLIT, 0, 0) for _ in edges]
     builder.anchored = True  # some states may be dead
     for k, row in enumerate(edges):
         choices = [builder.char(dag, states[to]) for ranges, to in row if (dag := dag_of(ranges))]
+        if byte_edges:
+            choices += [builder.char(byte_dag(low, high), states[to]) for low, high, to in byte_edges[k]]
         if accepting[k]:
             choices.append(builder.accept)
         builder.a[states[k]], builder.b[states[k]] = len(builder.targets), len(builder.targets) + len(choices)

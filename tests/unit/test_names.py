@@ -18,6 +18,8 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("name", MODULES)
 def test_exported_names_are_sorted_and_exist(name: str) -> None:
+    if name == "outlines_core.kernels.mlx":
+        pytest.importorskip("mlx.core")
     module = importlib.import_module(name)
     exported = getattr(module, "__all__", [])
     assert list(exported) == sorted(exported, key=lambda n: (not n.isupper(), not n[0].isupper(), n))

@@ -228,7 +228,7 @@ def test_damaged_binaries_are_refused_by_name(vocabulary, data):
             binary[at] ^= data.draw(st.integers(1, 255))
     else:
         binary = bytearray(data.draw(st.binary(max_size=200)))
-    with pytest.raises(oc.CacheFormatError, match="not a serialized Vocabulary"):
+    with pytest.raises(oc.CacheFormatError, match="Deserialization of Vocabulary failed"):
         Vocabulary.from_binary(bytes(binary))
 
 

@@ -92,6 +92,25 @@ def test_masks_go_to_memory_of_others() -> None:
             guide.write_mask_into(*arguments)
 
 
-def test_a_guide_refuses_to_be_pickled_by_state() -> None:
-    with pytest.raises(TypeError, match="pickle the automaton"):
-        pickle.dumps(oc.Guide(oc.Index("a", VOCABULARY)))
+def test_a_pickled_guide_is_at_the_same_place_with_the_same_past() -> None:
+    schema = oc.compile_json_schema({"type": "array"}, oc.Vocabulary(256, {bytes([b]): [b] for b in range(256)}))
+    for automaton, tokens in ((oc.Index("(ab)+", VOCABULARY), [2, 0, 1, 2, 2]), (schema, list(b"[[1,"))):
+        guide = oc.Guide(automaton, 3)
+        for token in tokens:
+            guide.advance(token)
+        twin = pickle.loads(pickle.dumps(guide))
+        assert twin.get_tokens() == guide.get_tokens()
+        assert (twin.n_tokens, twin.get_allowed_rollback()) == (len(tokens), 3)
+        twin.rollback_state(3)
+        guide.rollback_state(3)
+        assert twin.get_tokens() == guide.get_tokens()
+    assert oc.Guide.from_binary(oc.Guide(oc.Index("a", VOCABULARY)).to_binary()) == oc.Guide(oc.Index("a", VOCABULARY))
+    with pytest.raises(ValueError, match="Deserialization of Guide failed"):
+        oc.Guide.from_binary(b"x")
+    with pytest.raises(TypeError, match="only a guide of an Index"):
+        oc.Guide(schema).to_binary()
+
+
+def test_a_guide_needs_an_automaton() -> None:
+    with pytest.raises(TypeError, match="not int"):
+        oc.Guide(5)  # type: ignore[arg-type]
