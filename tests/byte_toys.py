@@ -33,7 +33,9 @@ class BytesTokenizer:
         return ids
 
 
-def byte_lm(tokens: Sequence[bytes], *, eos: Sequence[int], special=None, n_logits=None, logits=None, seed=0, **options):
+def byte_lm(
+    tokens: Sequence[bytes], *, eos: Sequence[int], special=None, n_logits=None, logits=None, seed=0, **options
+):
     """A mock model in which id i stands for tokens[i]; the EOS ids and the special ones {name: id} stand for names."""
     special = dict(special or {})
     names = {i: name.encode() for name, i in special.items()}

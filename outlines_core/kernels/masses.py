@@ -31,7 +31,7 @@ def node_sums(weights, info, own, open_sums, out):  # type: ignore[no-untyped-de
     weights    (n_rows, n_ids + 1) float32 or float64; the last column is 0
     own        (n,) int32 the token that ends at a node, or n_ids (a branch would be mispredicted half of the time)
     open_sums  (max_depth + 2,) float64 scratch
-    out        (n_rows, n + more) of the dtype of the weights; the first n columns and the last, for the root, are written
+    out        (n_rows, n + more) of the weights' dtype; the first n columns and the last, for the root, are written
     """
     for row in range(weights.shape[0]):
         open_sums[:] = 0.0

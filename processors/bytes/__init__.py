@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from processors.bytes.beam import BeamParams, ByteBeamState, DeadBeamError
     from processors.bytes.byte_lm import EOS, EOT, LazyByteProbs, StatefulByteLM, sample_dict
+    from processors.bytes.characters import (
+        is_word_byte,
+        likeliest_characters,
+        top_characters,
+        word_end_logp,
+        word_logp,
+    )
+    from processors.bytes.guides import ByteGuide
+    from processors.bytes.potential import ByteLM, ByteScores, byte_conditional
     from processors.bytes.tokenized import StatefulTokenizedLM
     from processors.bytes.trie import TokenByteTrie, TrieMode
     from processors.bytes.trie_state import LazyTrieState
@@ -20,6 +29,9 @@ __all__ = [
     "EOT",
     "BeamParams",
     "ByteBeamState",
+    "ByteGuide",
+    "ByteLM",
+    "ByteScores",
     "DeadBeamError",
     "LazyByteProbs",
     "LazyTrieState",
@@ -27,7 +39,13 @@ __all__ = [
     "StatefulTokenizedLM",
     "TokenByteTrie",
     "TrieMode",
+    "byte_conditional",
+    "is_word_byte",
+    "likeliest_characters",
     "sample_dict",
+    "top_characters",
+    "word_end_logp",
+    "word_logp",
 ]
 
 _LAZY = {
@@ -35,6 +53,9 @@ _LAZY = {
     "EOT": "byte_lm",
     "BeamParams": "beam",
     "ByteBeamState": "beam",
+    "ByteGuide": "guides",
+    "ByteLM": "potential",
+    "ByteScores": "potential",
     "DeadBeamError": "beam",
     "LazyByteProbs": "byte_lm",
     "LazyTrieState": "trie_state",
@@ -42,7 +63,13 @@ _LAZY = {
     "StatefulTokenizedLM": "tokenized",
     "TokenByteTrie": "trie",
     "TrieMode": "trie",
+    "byte_conditional": "potential",
+    "is_word_byte": "characters",
+    "likeliest_characters": "characters",
     "sample_dict": "byte_lm",
+    "top_characters": "characters",
+    "word_end_logp": "characters",
+    "word_logp": "characters",
 }
 
 

@@ -103,7 +103,7 @@ class BeamParams:
         for name, value in (("heal_max_backoff", heal_max_backoff), ("heal_max_splits", heal_max_splits)):
             if value is not None and value < 0:
                 raise ValueError(f"{name} must not be negative: {value}")
-        values = {
+        values: dict[str, Any] = {
             "K": K,
             "prune_threshold": float(prune_threshold),
             "eos_byte_strings": None if eos_byte_strings is None else frozenset(map(bytes, eos_byte_strings)),
@@ -187,8 +187,10 @@ class ByteBeamState(StatefulByteLM):
 
     @cached_property
     def logZ(self) -> float:  # noqa: N802 -- the name of genlm-bytes
-        """Log of the probability that a text begins with the bytes so far: exact if nothing was dropped, else a bound
-        from below.  -inf if there are no candidates."""
+        """Log of the probability that a text begins with the bytes so far; -inf if there are no candidates.
+
+        Exact if nothing was dropped, else a bound from below.
+        """
         return log_weight(self.states)
 
     # -- a byte --------------------------------------------------------------------------------------------------------
@@ -237,9 +239,9 @@ class ByteBeamState(StatefulByteLM):
                 return self._dead(a, "the text has ended: nothing can follow")
             healed, why = await heal(self.states, None if a == EOS else a, self.params)
             if healed is not None and a == EOS:
-                healed, why = healed << EOS, "no candidate can end here"
-            if healed is None:
-                return self._dead(a, why)
+                healed = healed << EOS
+            if healed is None or healed.weight == -math.inf:
+                return self._dead(a, why or "the model gives it probability 0")
             states = [healed]
         beam = self._with(states, guide=guide, n_bytes=self.n_bytes + (a != EOS))
         if self.params.verbose:

@@ -109,8 +109,8 @@ class StatefulByteLM(ABC):
         """The state after `bs`, in which tokens that would end the text are text."""
 
     async def cleanup(self) -> None:
-        """Release what the state holds, if anything needs releasing."""
-        return None
+        """Release what the state holds.  Nothing, unless a subclass says so."""
+        return
 
     async def greedy(self, context: bytes, steps: int, *, seed: int | None = None) -> bytes:
         """`context` and the likeliest bytes after it, until the end of the text or for `steps` bytes.
@@ -150,7 +150,7 @@ class StatefulByteLM(ABC):
                 k: math.exp(p) for k, p in probs.materialize().items() if k is not None and p > -math.inf
             }
             key = sample_dict(chart, rng) if draw is sample_dict else draw(chart)
-            if key not in chart:
+            if key is None or key not in chart:
                 raise ValueError(f"draw chose {key!r}, which has no probability here")
             return int(key)
 

@@ -89,4 +89,3 @@ class ByteGuide:
         some = bytes(np.flatnonzero(self.allowed[:256])[:20].astype(np.uint8))
         more = " and others" if self.allowed[:256].sum() > 20 else ""
         return f"{some!r}{more}{', or the end' if self.allowed[EOS] else ''}"
-

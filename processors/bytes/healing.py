@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["heal"]
 
 
-async def heal(states: Sequence[LazyTrieState], byte: int | None, params: BeamParams) -> tuple[LazyTrieState | None, str]:
+async def heal(
+    states: Sequence[LazyTrieState], byte: int | None, params: BeamParams
+) -> tuple[LazyTrieState | None, str]:
     """A candidate that has taken `byte`, and ""; or None, and why there is none.
 
     Args:
@@ -34,7 +36,7 @@ async def heal(states: Sequence[LazyTrieState], byte: int | None, params: BeamPa
         byte: None: end all tokens exactly here, so that any byte may come.
     """
     if not params.heal:
-        return None, "no candidate's token goes on with it, and heal=False; healing or a larger K would go on"
+        return None, "no candidate can take it, and heal=False: heal, or try a larger K"
     for state in states:
         if state.terminated:
             continue
@@ -52,7 +54,7 @@ async def heal(states: Sequence[LazyTrieState], byte: int | None, params: BeamPa
         if value is not None
     ]
     within = f" within {' and '.join(limits)}" if limits else ""
-    return None, f"no candidate's token goes on with it, and none can be cut into other tokens{within}: try a larger K"
+    return None, f"no candidate can take it, and no token can be cut elsewhere{within}: try a larger K"
 
 
 def _plan(state: LazyTrieState, k: int, text: bytes, max_splits: int | None, *, at_end: bool) -> list[int] | None:

@@ -122,6 +122,10 @@ class TokenByteTrie:
             TrieMode.WITH_EOS: self._tokens(named, apart | eos),
         }
         self._eos = self._ids(eos)
+        spelling = {i: name for name, i in named.items()}
+        texts = [(i, spelling.get(i) or vocabulary.token_bytes(i)) for i in self.eos_token_ids if i not in apart]
+        starts = [(i, text[0]) for i, text in texts if text]
+        self._eos_text = np.array([i for i, _ in starts], dtype=np.int32), np.array([b for _, b in starts], np.uint8)
         self._atomic = self._ids(apart)
         self._made_own: dict[TrieMode, tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
         self._made_beside: dict[TrieMode, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
@@ -294,6 +298,15 @@ class TokenByteTrie:
         """The log-mass of the end of the text."""
         return log_sum_exp(row[self._eos].astype(np.float64))
 
+    def with_eos_as_text(self, at_root: Children, row: NDArray[np.float32]) -> Children:
+        """The root's children in the mode WITHOUT_EOS, given those in WITH_EOS."""
+        ids, first = self._eos_text
+        nodes, masses = at_root.nodes.copy(), at_root.masses.copy()
+        np.logaddexp.at(masses, first, row[ids])
+        for byte in set(first.tolist()):
+            nodes[byte] = self.child(self.root, byte)
+        return Children(nodes, masses)
+
     def log_total(self, at_root: Children, row: NDArray[np.float32]) -> float:
         """The log-mass of the root, given its children in the mode WITH_EOS."""
         return log_sum_exp(np.concatenate([at_root.masses, row[self._eos], row[self._atomic]]))
@@ -338,17 +351,18 @@ class TokenByteTrie:
         if rows.ndim != 2:
             raise ValueError(f"weights are a row for each distribution, not an array of shape {rows.shape}")
         dtype = np.float32 if rows.dtype == np.float32 else np.float64
-        nothing, combine = (0.0, np.add) if how == "sum" else (-np.inf, np.maximum)
+        nothing = 0.0 if how == "sum" else -np.inf
+        gather: Any = np.add.at if how == "sum" else np.maximum.at
         padded = np.full((len(rows), self.size + 1), nothing, dtype=dtype)
         padded[:, : min(rows.shape[1], self.size)] = rows[:, : self.size]
         out = np.full((len(rows), self.n_nodes), nothing, dtype=dtype)
         own, same = self._own(mode)
         nodes, ids = self._beside(mode)
         beside = padded[:, ids]
-        combine.at(padded, (slice(None), same[:, 0]), padded[:, same[:, 1]])
+        gather(padded, (slice(None), same[:, 0]), padded[:, same[:, 1]])
         kernel = node_sums if how == "sum" else node_maxima
         kernel(padded, self.text.info, own, np.empty(self.text.max_depth + 2), out)
-        combine.at(out, (slice(None), nodes), beside)
+        gather(out, (slice(None), nodes), beside)
         return out
 
     def _own(self, mode: TrieMode) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

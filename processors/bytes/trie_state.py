@@ -1,8 +1,8 @@
 """One hypothesis about where the tokens of a text of bytes begin and end.
 
 A *boundary* is a place between two tokens: the model's row there, and what the row says of the first byte. A
-`LazyTrieState` is a boundary and a beginning of a token after it (a node of the trie). Its weight is the log-probability
-that the model writes the tokens up to the boundary and then a token that begins so:
+`LazyTrieState` is a boundary and a beginning of a token after it (a node of the trie). Its weight is the
+log-probability that the model writes the tokens up to the boundary and then a token that begins so:
 
     weight = log P(tokens) + log mass(node) - log mass(root)
 
@@ -38,16 +38,14 @@ class Boundary:
     Attributes:
         lm_state: the tokens before it.   trie: the vocabulary's.
         row: (n_logits,) float32 log-probabilities of the next token, or None before they were computed.
-        log_total: log of the probability of all that is a token (1, but for padded embeddings and the like).
-        log_eos: log-mass of the end of the text.
     """
 
-    __slots__ = ("__weakref__", "_after", "_children", "lm_state", "log_eos", "log_total", "row", "trie")
+    __slots__ = ("__weakref__", "_after", "_children", "_log_eos", "_log_total", "lm_state", "row", "trie")
 
     def __init__(self, lm_state: StatefulTokenizedLM, trie: TokenByteTrie) -> None:
         self.lm_state, self.trie = lm_state, trie
         self.row: NDArray[np.float32] | None = None
-        self.log_total = self.log_eos = math.nan
+        self._log_total = self._log_eos = math.nan
         self._children: dict[TrieMode, Children] = {}
         self._after: weakref.WeakValueDictionary[int, Boundary] = weakref.WeakValueDictionary()
 
@@ -62,24 +60,44 @@ class Boundary:
         """Ask the model, unless that was done."""
         if self.row is not None:
             return
-        row = await self.lm_state.logp_next()
-        first = self.trie.children(self.trie.root, row, TrieMode.WITH_EOS)
-        self.log_eos = self.trie.log_eos(row)
-        self.log_total = self.trie.log_total(first, row)
-        self._children[TrieMode.WITH_EOS] = first
-        self.row = row
+        self.row = await self.lm_state.logp_next()
+
+    def children(self, mode: TrieMode) -> Children:
+        """The first bytes of the next token.  Cost: an exponential for each token, once."""
+        if not self._children:
+            row = self.known_row()
+            first = self.trie.children(self.trie.root, row, TrieMode.WITH_EOS)
+            self._log_eos = self.trie.log_eos(row)
+            self._log_total = self.trie.log_total(first, row)
+            self._children = {
+                TrieMode.WITH_EOS: first,
+                TrieMode.WITHOUT_EOS: self.trie.with_eos_as_text(first, row),
+            }
+        return self._children[mode]
+
+    @property
+    def log_total(self) -> float:
+        """Log of the probability of all that is a token: 0, but for padded embeddings and the like."""
+        self.children(TrieMode.WITH_EOS)
+        return self._log_total
+
+    @property
+    def log_eos(self) -> float:
+        """Log-mass of the end of the text."""
+        self.children(TrieMode.WITH_EOS)
+        return self._log_eos
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the row, which is also the model's as long as that remembers it, and of what was made of it."""
+        made = sum(array.nbytes for children in self._children.values() for array in children)
+        return made + (0 if self.row is None else self.row.nbytes)
 
     def known_row(self) -> NDArray[np.float32]:
         """The row.  Raises ValueError if it was not computed."""
         if self.row is None:
             raise ValueError("the model was not asked for this state yet: await state.materialize()")
         return self.row
-
-    def children(self, mode: TrieMode) -> Children:
-        """The first bytes of the next token."""
-        if mode not in self._children:
-            self._children[mode] = self.trie.children(self.trie.root, self.known_row(), mode)
-        return self._children[mode]
 
 
 async def materialize(boundaries: Iterable[Boundary]) -> None:
@@ -191,7 +209,6 @@ class LazyTrieState:
         if b == EOS:
             if not at_root:
                 return None
-            boundary.known_row()
             weight = self.base + boundary.log_eos - boundary.log_total
             return LazyTrieState(boundary, trie.eos_node, b"", self.base, weight, self.mode, terminated=True)
         if at_root or self._children is not None:
