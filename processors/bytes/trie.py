@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from outlines_core.cache import LruCache
 from outlines_core.trie import TokenTrie
 from outlines_core.vocabulary import Vocabulary
+from processors.bytes.node_weights import NodeWeights
 from processors.lm.causal import CachedCausalLM
 from processors.lm.distribution import log_sum_exp
 
 __all__ = ["Children", "TokenByteTrie", "TrieMode"]
 
-_WIDE = 4096
-"""Spans of more tokens are exponentiated together with the whole row: numpy does that eight at a time."""
+_WIDE = 24_000
+"""For spans of more tokens the whole row is exponentiated: numpy does that eight at a time."""
 _NO_WEIGHTS = np.zeros(0, dtype=np.float32)
 
 
@@ -127,9 +128,10 @@ class TokenByteTrie:
         starts = [(i, text[0]) for i, text in texts if text]
         self._eos_text = np.array([i for i, _ in starts], dtype=np.int32), np.array([b for _, b in starts], np.uint8)
         self._atomic = self._ids(apart)
-        self._made_own: dict[TrieMode, tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
-        self._made_beside: dict[TrieMode, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-        self._made_segments: dict[TrieMode, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._weights = {
+            mode: NodeWeights(self.text, tokens.order, tokens.first, self._beside(mode), self.size, self.n_nodes)
+            for mode, tokens in self._modes.items()
+        }
 
     @classmethod
     def of(
@@ -212,6 +214,19 @@ class TokenByteTrie:
             for node, pairs in below.items()
         }
         return _Tokens(ids, first, names, ending)
+
+    def _beside(self, mode: TrieMode) -> NDArray[np.int64]:
+        """(node, id) pairs for all weight that no token of the mask trie brings."""
+        tokens = self._modes[mode]
+        pairs = [(node, i) for node, (ids, _) in tokens.names.items() if node != self.root for i in ids.tolist()]
+        pairs += [(node, i) for node, ids in tokens.ending.items() for i in ids]
+        pairs += [(node, i) for i, node in self.atomic_nodes.items()]
+        if mode is TrieMode.WITH_EOS:
+            pairs += [(self.eos_node, i) for i in self.eos_token_ids]
+        named = {i for ids in tokens.ending.values() for i in ids}
+        at_root = {*named, *self.atomic_token_ids, *self.eos_token_ids} - set(tokens.order.tolist())
+        pairs += [(self.root, i) for i in sorted(at_root)]
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
     @staticmethod
     def _ids(ids: Iterable[int]) -> NDArray[np.int32]:
@@ -328,7 +343,7 @@ class TokenByteTrie:
 
     def batch_weight_sum(self, ws: Any, mode: TrieMode | None = None) -> Any:
         """(n_rows, n_nodes) `weight_sum` of each row of a matrix, or of a list of rows."""
-        return self._reduced(ws, TrieMode(mode or TrieMode.WITHOUT_EOS), "sum")
+        return self._weights[TrieMode(mode or TrieMode.WITHOUT_EOS)].reduced(ws, "sum")
 
     def weight_max(self, ws: Any, mode: TrieMode | None = None) -> Any:
         """(n_nodes,) the largest weight below each node, -inf where there is none.  Weights may be logarithms."""
@@ -336,91 +351,7 @@ class TokenByteTrie:
 
     def batch_weight_max(self, ws: Any, mode: TrieMode | None = None) -> Any:
         """(n_rows, n_nodes) `weight_max` of each row."""
-        return self._reduced(ws, TrieMode(mode or TrieMode.WITHOUT_EOS), "max")
-
-    def _reduced(self, ws: Any, mode: TrieMode, how: str) -> Any:
-        if hasattr(ws, "device") and hasattr(ws, "new_zeros"):
-            return self._reduced_by_torch(ws, mode, how)
-        if isinstance(ws, (list, tuple)) and ws and hasattr(ws[0], "new_zeros"):
-            import torch
-
-            return self._reduced_by_torch(torch.stack(list(ws)), mode, how)
-        from outlines_core.kernels.masses import node_maxima, node_sums
-
-        rows = np.asarray(ws)
-        if rows.ndim != 2:
-            raise ValueError(f"weights are a row for each distribution, not an array of shape {rows.shape}")
-        dtype = np.float32 if rows.dtype == np.float32 else np.float64
-        nothing = 0.0 if how == "sum" else -np.inf
-        gather: Any = np.add.at if how == "sum" else np.maximum.at
-        padded = np.full((len(rows), self.size + 1), nothing, dtype=dtype)
-        padded[:, : min(rows.shape[1], self.size)] = rows[:, : self.size]
-        out = np.full((len(rows), self.n_nodes), nothing, dtype=dtype)
-        own, same = self._own(mode)
-        nodes, ids = self._beside(mode)
-        beside = padded[:, ids]
-        gather(padded, (slice(None), same[:, 0]), padded[:, same[:, 1]])
-        kernel = node_sums if how == "sum" else node_maxima
-        kernel(padded, self.text.info, own, np.empty(self.text.max_depth + 2), out)
-        gather(out, (slice(None), nodes), beside)
-        return out
-
-    def _own(self, mode: TrieMode) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """For each node of the mask trie the first token that ends there, or `size`; (that token, another) pairs."""
-        if mode not in self._made_own:
-            tokens = self._modes[mode]
-            counts = np.diff(tokens.first)
-            own = np.full(len(counts), self.size, dtype=np.int32)
-            some = np.flatnonzero(counts)
-            own[some] = tokens.order[tokens.first[some]]
-            firsts = np.repeat(own[some], counts[some])
-            pairs = np.stack([firsts, tokens.order], axis=1).astype(np.int64)
-            own.setflags(write=False)
-            self._made_own[mode] = own, pairs[firsts != tokens.order]
-        return self._made_own[mode]
-
-    def _beside(self, mode: TrieMode) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(node, id) for all weight that no token of the mask trie brings."""
-        if mode not in self._made_beside:
-            tokens = self._modes[mode]
-            pairs = [(node, i) for node, (ids, _) in tokens.names.items() if node != self.root for i in ids.tolist()]
-            pairs += [(node, i) for node, ids in tokens.ending.items() for i in ids]
-            pairs += [(node, i) for i, node in self.atomic_nodes.items()]
-            if mode is TrieMode.WITH_EOS:
-                pairs += [(self.eos_node, i) for i in self.eos_token_ids]
-            named = {i for ids in tokens.ending.values() for i in ids}
-            at_root = {*named, *self.atomic_token_ids, *self.eos_token_ids} - set(tokens.order.tolist())
-            pairs += [(self.root, i) for i in sorted(at_root)]
-            array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-            self._made_beside[mode] = array[:, 0].copy(), array[:, 1].copy()
-        return self._made_beside[mode]
-
-    def _segments(self, mode: TrieMode) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(ids, lengths): the ids of all tokens below each node, node after node."""
-        if mode not in self._made_segments:
-            tokens = self._modes[mode]
-            starts = tokens.first[:-1].astype(np.int64)
-            spans = tokens.first[self.text.end] - starts
-            within = np.arange(spans.sum()) + np.repeat(starts - (np.cumsum(spans) - spans), spans)
-            beside, ids = self._beside(mode)
-            at_root = np.full(len(tokens.order), self.root)
-            nodes = np.concatenate([np.repeat(np.arange(len(spans)), spans), beside, at_root])
-            ids = np.concatenate([tokens.order[within], ids, tokens.order]).astype(np.int64)
-            by_node = np.argsort(nodes, kind="stable")
-            self._made_segments[mode] = ids[by_node], np.bincount(nodes, minlength=self.n_nodes)
-        return self._made_segments[mode]
-
-    def _reduced_by_torch(self, ws: Any, mode: TrieMode, how: str) -> Any:
-        """On the device of the weights, (n_rows, n_nodes)."""
-        import torch
-
-        ids, lengths = (torch.from_numpy(x).to(ws.device) for x in self._segments(mode))
-        rows = ws if ws.dtype in (torch.float32, torch.float64) else ws.float()
-        nothing = 0.0 if how == "sum" else -torch.inf
-        if rows.shape[1] < self.size:
-            rows = torch.nn.functional.pad(rows, (0, self.size - rows.shape[1]), value=nothing)
-        gathered = rows.T[ids].contiguous()  # (pairs, n_rows)
-        return torch.segment_reduce(gathered, how, lengths=lengths, axis=0, initial=nothing, unsafe=True).T
+        return self._weights[TrieMode(mode or TrieMode.WITHOUT_EOS)].reduced(ws, "max")
 
     @property
     def nbytes(self) -> int:

@@ -144,14 +144,14 @@ def test_children_are_steps_are_masses():
 
 
 def test_tiny_weights_are_not_lost():
-    lm = byte_lm([bytes([97 + k // 26, 97 + k % 26]) for k in range(26 * 26)] * 8, eos=[0])
+    lm = byte_lm([bytes([97 + k // 26, 97 + k % 26]) for k in range(26 * 26)] * 40, eos=[0])
     trie = TokenByteTrie.of(lm)
     row = np.full(lm.n_logits, -300.0, dtype=np.float32)  # exp() of it is 0 in float32
     row[1] = 0.0
     found = trie.children(trie.root, row, WITH)
-    assert found.masses[ord("z")] == pytest.approx(-300 + np.log(26 * 8))
+    assert found.masses[ord("z")] == pytest.approx(-300 + np.log(26 * 40))
     deep = np.full(lm.n_logits, -2000.0, dtype=np.float32)
-    assert trie.children(trie.root, deep, WITH).masses[ord("z")] == pytest.approx(-2000 + np.log(26 * 8))
+    assert trie.children(trie.root, deep, WITH).masses[ord("z")] == pytest.approx(-2000 + np.log(26 * 40))
 
 
 def test_the_trie_is_built_once_and_shares_the_masks_own():
@@ -187,7 +187,7 @@ def test_kernels_are_their_python():
     trie = TokenByteTrie(TOKENS)
     rng = np.random.default_rng(0)
     padded = np.append(rng.random((2, trie.size)), np.zeros((2, 1)), axis=1)
-    own, _ = trie._own(WITHOUT)
+    own, _ = trie._weights[WITHOUT]._own
     for kernel in (masses.node_sums, masses.node_maxima):
         results = []
         for function in (kernel, kernel.py_func):
