@@ -240,6 +240,25 @@ def _logits() -> None:
     match_rows(rows, 1, rows, 1, np.full(1, -1, dtype=np.int64))
 
 
+def _byte_masses() -> None:
+    from outlines_core.kernels.masses import child_masses, find_child, node_maxima, node_sums, step_down
+
+    trie = Vocabulary(5, _TOKENS).table.trie
+    info, end, n = trie.info, trie.end, len(trie.info)
+    order, first = np.arange(n, dtype=np.int32), np.arange(n + 1, dtype=np.int32)
+    row = np.zeros(n, dtype=np.float32)
+    for array in (order, first, row):  # as they come
+        array.setflags(write=False)
+    find_child(info, end, 0, n, 97)
+    step_down(row, info, end, first, order, 0, n, 97)
+    out = np.empty(256, dtype=np.int32), np.empty(256)
+    child_masses(row, np.exp(row), info, end, first, order, 0, n, *out)
+    for dtype in (np.float32, np.float64):
+        padded, sums = np.zeros((1, n + 1), dtype=dtype), np.empty((1, n + 2), dtype=dtype)
+        for kernel in (node_sums, node_maxima):
+            kernel(padded, info, order, np.empty(trie.max_depth + 2), sums)
+
+
 _PARTS: Final[dict[str, Callable[[], None]]] = {  # the longest first
     "JSON texts": _json_texts,
     "grammars": _grammars,
@@ -247,4 +266,5 @@ _PARTS: Final[dict[str, Callable[[], None]]] = {  # the longest first
     "JSON strings": _json_strings,
     "regular expressions": _regexes,
     "masks on logits": _logits,
+    "masses of bytes": _byte_masses,
 }

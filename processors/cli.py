@@ -1,4 +1,4 @@
-"""The command line: ``python -m processors generate``.
+"""The command line: ``python -m processors generate``, and ``bytes`` (`processors._bytes_command`).
 
 Exit codes: 0, every output satisfies the constraint; 1, something failed while running, or an output was cut short;
 2, the command itself is wrong: an option, an input file, or a pattern that cannot be compiled (shown with its place).
@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 import outlines_core as oc
-from processors import grammars
+from processors import _bytes_command, grammars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -430,6 +430,9 @@ def _first_line(error: BaseException) -> str:
 def _fail(message: str, code: int = 1) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(code)
+
+
+_bytes_command.add_to(app, _load, _fail)
 
 
 def main() -> None:

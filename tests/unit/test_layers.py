@@ -185,6 +185,7 @@ def test_core_needs_only_its_dependencies(name):
         ("import processors.embedded", ["torch", "transformers"]),
         ("from processors.lm import CachedCausalLM, LMContext", ["numba", "torch", "transformers"]),
         ("from processors.inference import smc_standard, generate_posterior", ["numba", "torch", "transformers"]),
+        ("from processors.bytes import ByteBeamState, ByteLM", ["numba", "torch", "transformers"]),
         ("import processors.cli", ["numba", "torch", "transformers"]),
     ],
 )
