@@ -1,7 +1,10 @@
-"""The tiny model that ships with the package: constrained generation without a download.
+"""The small model that ships with the package: constrained generation without a download.
 
-It has the Llama architecture, 1.1 million random weights and a byte-level BPE tokenizer of 3,072 tokens; what it says
-is babble, and valid babble under a constraint. `scripts/build_embedded_model.py` makes it.
+It has the Llama architecture, 1.1 million weights and a byte-level BPE tokenizer of 1,024 tokens, and was trained on
+made-up texts about people, orders, tickets, events and sums, each with its JSON, SQL and Python. "Extract: Maria Lopez,
+34, lives in Oslo" it continues with the JSON that one expects; of anything else it knows nothing, and it does not
+calculate. The package `scripts/embedded` of the repository makes it; `scores.json` beside the weights says how well it
+does.
 """
 
 from __future__ import annotations

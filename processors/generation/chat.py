@@ -111,6 +111,7 @@ class ChatSampler:
         rng: Seeds = None,
         max_new_tokens: int | None = None,
         guide: Any = None,
+        close: bool = False,
         tool_choice: Literal["auto", "required", "none"] = "auto",
     ) -> Any:
         """Say something, and get the answer.
@@ -123,6 +124,7 @@ class ChatSampler:
             sampling, rng, max_new_tokens: as in `Sampler.sample`, for each answer. A seed given once is used for the
                 first answer; random numbers go on in later rounds.
             guide: that the answer obeys; not with tools, unless `tool_choice` is "none".
+            close: end a guided answer within `max_new_tokens`.
             tool_choice: may the answer call tools, must it (the first one; the calls then end within
                 `max_new_tokens`), or not.
 
@@ -145,9 +147,9 @@ class ChatSampler:
         turns = [*self.turns, {"role": "user", "content": prompt}]
         images = (*self._images, *(images or ()))
         if stream:
-            return self._stream(turns, images, {**options, "guide": guide})
+            return self._stream(turns, images, {**options, "guide": guide, "close": close})
         if not calling:
-            return "".join(self._stream(turns, images, {**options, "guide": guide}))
+            return "".join(self._stream(turns, images, {**options, "guide": guide, "close": close}))
         return self._with_tools(turns, options, tool_choice)
 
     def _stream(self, turns: list[dict[str, Any]], images: tuple[Any, ...], options: dict[str, Any]) -> Iterator[str]:

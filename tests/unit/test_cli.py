@@ -18,7 +18,8 @@ import lark
 from typer.testing import CliRunner
 
 from processors import grammars
-from processors.cli import app, read_prompts
+from processors.cli import app
+from processors.cli.generate import read_prompts
 
 ROOT = Path(__file__).resolve().parents[2]
 DATE = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
