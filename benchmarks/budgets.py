@@ -112,14 +112,14 @@ def _python_start(record: Any) -> Judged:
 def _batch(peer: str) -> Callable[[Any], Judged]:
     def judge(record: Any) -> Judged:
         for case in record["cases"]:
-            name = f"step: ours first / {peer}"
-            where = f", B={case['batch']}, {case['dtype']}, {case['threads']} threads"
-            if name in case["ratios"]:
-                ratio = case["ratios"][name]
-                yield where, f"{ratio:.3f}", ratio <= 0.5
-            else:
-                failed = {side: found["failed"] for side, found in case["engines"].items() if "failed" in found}
-                yield where, f"not measured: {failed or 'no such peer'}", False
+            for mine, which in (("ours first", "new states"), ("ours again", "states visited before")):
+                where = f", B={case['batch']}, {case['dtype']}, {case['threads']} threads, {which}"
+                ratio = case["ratios"].get(f"step: {mine} / {peer}")
+                if ratio is not None:
+                    yield where, f"{ratio:.3f}", ratio <= 0.5
+                else:
+                    failed = {side: found["failed"] for side, found in case["engines"].items() if "failed" in found}
+                    yield where, f"not measured: {failed or 'no such peer'}", False
 
     return judge
 

@@ -41,7 +41,7 @@ _ORDER = {"json_schema": "properties in any order", "json_schema_in_order": "pro
 def _figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
     import matplotlib.pyplot as plt
 
-    columns = min(3, n_panels)
+    columns = 2 if n_panels == 4 else min(3, n_panels)
     rows = math.ceil(n_panels / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(6.4 if n_panels == 1 else 4.4 * columns, 4.0 * rows))
     panels = list(axes.flat) if n_panels > 1 else [axes]

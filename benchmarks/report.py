@@ -83,6 +83,9 @@ def _budgets(records: dict[str, dict[str, Any]]) -> list[str]:
     marks = {True: "reached", False: "**not reached**", None: "**not measured**"}
     counts = [sum(v.reached is state for v in found) for state in (True, False, None)]
     head = f"{counts[0]} reached, {counts[1]} not reached, {counts[2]} not measured."
+    trials = [name for name, record in records.items() if record.get("quick")]
+    if trials:
+        head += f" **Trials with few samples, hence no measurements: {', '.join(trials)}.**"
     return [head, "", *table(["what", "budget", "measured", ""],
                              [[v.what, v.budget, v.value, marks[v.reached]] for v in found])]  # fmt: skip
 

@@ -69,7 +69,7 @@ def records(modules):
         "memory": record(
             {"schemas": {"schemas": 9, "kept": {"mib": 2000.0}, "dropped": {"mib": 3.0}}, "per_request": soak}
         ),
-        "inference": record(None, failed="status 1"),
+        "inference": record(None, failed="status 1", quick=True),
     }
 
 
@@ -113,7 +113,7 @@ def test_budgets_are_judged_or_said_to_be_open(modules, records):
     assert tbm.value.startswith("0.250")
     assert by_name["MaskBench schemas, any order, passing"].reached is False
     assert by_name["MaskBench schemas, any order, instances wrongly accepted"].value == "1"
-    assert by_name["batch step / llguidance, B=64, float32, 1 threads"].reached is True
+    assert by_name["batch step / llguidance, B=64, float32, 1 threads, new states"].reached is True
     assert by_name["memory of 9 schemas, automata kept"].reached is False
     assert by_name["memory under a soak, per request"].reached is True
     for what, reason in (
@@ -130,8 +130,9 @@ def test_budgets_are_judged_or_said_to_be_open(modules, records):
 def test_every_part_is_in_the_report(modules, records):
     expected = {name: part.what for name, part in modules["main"].PARTS.items()}
     text = modules["report"].markdown(records, expected, {"a.png": "a picture"})
-    assert "| inference | **failed**: status 1 |" in text
+    assert "| inference | **failed**: status 1 (`--quick`: few samples) |" in text
     assert "| generation | **not measured** |" in text
+    assert "no measurements: inference." in text
     assert "| TBM ours / llguidance | 0.250 |" in text
     assert "| ours / llguidance | 0.100 |" in text
     assert "![a picture](a.png)" in text
@@ -180,7 +181,7 @@ def test_arguments_of_parts(modules):
     main = modules["main"]
     args = argparse.Namespace(tokenizer="/t", data="/d", peer=[], quick=True, cold=True)
     words, notes = main.command_of("json_schema", args)
-    assert words == ["--tokenizer", "/t", "--data", "/d", "--order", "any", "-n", "40"]
+    assert words == ["--tokenizer", "/t", "--data", "/d", "--order", "any", *main.PARTS["json_schema"].quick.split()]
     assert notes == ["no peer: none of the Pythons given has llguidance or xgrammar"]
     assert main.command_of("byte_lm", args)[0] == ["/t", "-n", "1", "-K", "1"]
     assert main.command_of("startup", args)[0][-1] == "--cold"
