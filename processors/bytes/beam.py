@@ -24,6 +24,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outlines_core.errors import GuideError
 from processors.bytes.byte_lm import EOS, EOT, LazyByteProbs, StatefulByteLM
@@ -213,15 +214,18 @@ class ByteBeamState(StatefulByteLM):
         return found
 
     def extensions(self, advanced: list[LazyTrieState]) -> list[LazyTrieState]:
-        """The candidates with the token ended, the model not yet asked, where some have `advanced` in their tokens.
+        """The candidates with the token ended, the model not yet asked.
 
-        The threshold is a share of all of these together.
+        Args:
+            advanced: those that take the next byte in their tokens; the threshold is a share of both together.
         """
         found = [new for state in self.states for new in state.extend_all()]
         floor = log_weight([*advanced, *found]) + self.params.log_prune_threshold
         return [new for new in found if new.weight > floor]
 
     async def __lshift__(self, a: int) -> Self:
+        if a != EOS and not 0 <= a < 256:
+            raise ValueError(f"neither a byte nor 257 (end of text): {a}")
         if not self.states:
             return self
         guide = None if self.guide is None else self.guide.advance(a)
@@ -262,31 +266,24 @@ class ByteBeamState(StatefulByteLM):
             raise DeadBeamError(
                 self.death or "the text has ended: nothing can follow", position=self.n_bytes, byte=self._died_of
             )
-        ps = self.mixed([*states, *await self.extend()])
-        if self.guide is not None:
-            why = ""
-            ps[~self.guide.allowed] = -np.inf
-            if not np.isfinite(ps.max()):
-                healed, why = await heal(states, None, self.params)
-                if healed is not None:
-                    ps = self.mixed([healed])
-                    ps[~self.guide.allowed] = -np.inf
-                    why = "the model gives all of it probability 0"
-            if not np.isfinite(ps.max()):
-                raise DeadBeamError(
-                    f"after {self.n_bytes} bytes the guide allows {self.guide}, but {why}",
-                    position=self.n_bytes,
-                    byte=None,
-                )
+        ps = self._permitted([*states, *await self.extend()])
+        if ps.max() == -math.inf:  # the guide, or the threshold, leaves nothing
+            healed, why = await heal(states, None, self.params)
+            ps = ps if healed is None else self._permitted([healed])
+            if ps.max() == -math.inf:
+                asked = "nothing can follow" if self.guide is None else f"the guide allows {self.guide}"
+                why = why or "the model gives all of it probability 0"
+                raise DeadBeamError(f"after {self.n_bytes} bytes {asked}: {why}", position=self.n_bytes, byte=None)
         return LazyByteProbs(ps - log_sum_exp(ps))
 
-    @staticmethod
-    def mixed(states: Iterable[LazyTrieState]) -> Any:
+    def _permitted(self, states: Iterable[LazyTrieState]) -> NDArray[np.float64]:
         """(258,) log-probabilities of the bytes so far and then each symbol, as far as no token has to end for it."""
         ps = np.full(258, -np.inf)
         for state in states:
             np.logaddexp(ps, state.logp_next.ps + state.weight, out=ps)
         ps[EOT] = -np.inf  # that a token ends is said by the states in which it has ended
+        if self.guide is not None:
+            ps[~self.guide.allowed] = -np.inf
         return ps
 
     # -- many bytes ----------------------------------------------------------------------------------------------------

@@ -202,6 +202,8 @@ class LazyTrieState:
 
     def __lshift__(self, b: int) -> LazyTrieState | None:
         """The state after one more byte of this token, or after the end of the text; None if there is none."""
+        if b != EOS and not 0 <= b < 256:
+            raise ValueError(f"neither a byte nor 257 (end of text): {b}")
         if self.terminated:
             return None
         boundary, trie = self.boundary, self.trie

@@ -339,6 +339,29 @@ def test_a_byte_costs_nothing_after_its_distribution():
     assert lm.backend.n_rows == n_rows
 
 
+def test_a_threshold_that_would_leave_nothing():
+    """Two candidates of equal weight whose tokens can only end: neither has more than 0.6 of the beam."""
+    lm = byte_lm([b"a", b"b", b"bb", b""], eos=[3], logits=lambda prefix: np.log([0.2, 0.25, 0.5, 0.05]))
+    bb = run(after(start(lm), b"bb")).states[0]
+    assert bb.lm_state.context == []
+    beam = ByteBeamState([bb, bb], BeamParams(2, 0.6), n_bytes=2)
+    ps = run(beam.logp_next())
+    assert np.exp(ps.ps).sum() == pytest.approx(1)
+    assert ps[ord("a")] == pytest.approx(math.log(0.2))
+    unhealed = ByteBeamState([bb, bb], BeamParams(2, 0.6, heal=False), n_bytes=2)
+    with pytest.raises(DeadBeamError, match="after 2 bytes nothing can follow"):
+        run(unhealed.logp_next())
+
+
+@pytest.mark.parametrize("symbol", [-1, 256, 258])
+def test_what_is_no_byte(symbol):
+    beam = start(toy())
+    with pytest.raises(ValueError, match="neither a byte"):
+        run(beam << symbol)
+    with pytest.raises(ValueError, match="neither a byte"):
+        beam.states[0] << symbol
+
+
 def test_forks_are_independent():
     beam = run(after(start(toy()), b"ab"))
     before = [(state.weight, state.partial) for state in beam]
