@@ -10,7 +10,7 @@ import asyncio
 import re
 
 from processors import load_embedded
-from processors.inference import Model, sample_word, smc_standard
+from processors.inference import Model, SubModel, smc_standard, submodel
 from processors.lm import CachedCausalLM, LMContext
 
 LINES = (5, 7, 5)
@@ -22,16 +22,33 @@ def syllables(word: str) -> int:
     return max(1, len(re.findall(r"[aeiouy]+", word)))
 
 
+@submodel
+async def word(self: SubModel[str], context: LMContext, max_tokens: int = 4) -> str:
+    """Pieces of letters, then anything else; what is to follow is not drawn yet."""
+    letters = context.lm.masks.where(lambda s: s.isalpha() and s.islower())
+    await self.observe(context.mask_dist(context.lm.masks.where(str.isalpha)), True)
+    text = str(await self.sample(context.next_token()))
+    for _ in range(max_tokens - 1):
+        if not await self.sample(context.mask_dist(letters)):
+            return text
+        text += str(await self.sample(context.next_token()))
+    await self.observe(context.mask_dist(letters), False)
+    return text
+
+
 class Haiku(Model):
     def __init__(self, lm: CachedCausalLM, prompt: str) -> None:
         super().__init__()
         self.context = LMContext(lm, prompt)
         self.line = self.count = 0
-        self.end_of_line = lm.masks.where(lambda s: s == "\n")
+        self.between = lm.masks.where(lambda s: s in (" ", ", "))
+        self.end_of_line = lm.masks.where(lambda s: s in ("\n", ".\n"))
 
     async def step(self) -> None:
-        word, _ = await self.call(sample_word(self.context, max_tokens=3))
-        self.count += syllables(str(word))
+        if self.count:
+            await self.observe(self.context.mask_dist(self.between), True)
+            await self.sample(self.context.next_token())
+        self.count += syllables(await self.call(word(self.context)))
         self.condition(self.count <= LINES[self.line])
         if self.finished or self.count < LINES[self.line]:
             return
@@ -48,7 +65,7 @@ class Haiku(Model):
 
 def main(n_particles: int = 20, seed: int = 0):
     lm = CachedCausalLM.from_pretrained(*load_embedded())
-    return asyncio.run(smc_standard(Haiku(lm, "A haiku:\n"), n_particles, seed=seed))
+    return asyncio.run(smc_standard(Haiku(lm, "A story: "), n_particles, seed=seed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What masking distorts, and `generate_posterior` does not: an answer in one word, on the embedded model.
+"""What masking distorts, and `generate_posterior` does not: where somebody was born, on the embedded model.
 
 Three columns: the exact probability of each text given the constraint, found by going through all of them; what masked
 sampling gives; and what weighted particles give.
@@ -17,8 +17,8 @@ from processors import load_embedded
 from processors.inference import DirectSampler, LMPotential, Potential, generate_posterior
 from processors.lm import CachedCausalLM
 
-PATTERN = "no|yes|never|perhaps"
-PROMPT = "Some tea? "
+PATTERN = r"Paris\.|Rome\.|Lima\.|200[0-9]\."  # the model ends such a sentence with a year
+PROMPT = "A story: Anna was born in "
 
 
 async def exact(target: Potential, lm: CachedCausalLM) -> dict[str, float]:

@@ -166,7 +166,7 @@ class TestTools:
             terse=True, tools=[CLOCK], tool_handler=handle, tool_format=form, max_tool_rounds=2, multi_turn=True
         )
         with pytest.raises(RuntimeError, match="after 2 rounds"):
-            chat.chat("When? ", sampling=RandomSampling(), rng=0, max_new_tokens=200)
+            chat.chat("Extract: Ana, 5, Rome", sampling=RandomSampling(), rng=0, max_new_tokens=200)
         assert made
         assert {(name, *arguments.values()) for name, arguments in made} <= {("clock", "utc"), ("clock", "cet")}
         assert chat.turns == ()

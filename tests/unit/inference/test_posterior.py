@@ -215,18 +215,19 @@ def enumerated(lm, prompt, automaton):
 
 def test_the_embedded_model_given_a_choice(embedded):
     """Masking and the posterior, on the same model and constraint."""
-    automaton = oc.compile_choice(["yes", "no", "perhaps", "never"], embedded.vocabulary)
-    truth = enumerated(embedded, "Is it? ", automaton)
+    prompt, choices = "A story: Anna was born in ", ["Paris.", "Rome.", "1987.", "2003."]
+    automaton = oc.compile_choice(choices, embedded.vocabulary)
+    truth = enumerated(embedded, prompt, automaton)
     z = sum(truth.values())
-    assert set(truth) == {"yes", "no", "perhaps", "never"}
-    posterior = run(generate_posterior(embedded, "Is it? ", automaton, 600, seed=0))
+    assert set(truth) == set(choices)
+    posterior = run(generate_posterior(embedded, prompt, automaton, 600, seed=0))
     assert total_variation(posterior.probabilities, truth, z) < 0.12
     assert posterior.log_evidence == pytest.approx(math.log(z), abs=0.3)
 
 
 def test_awrs_on_the_embedded_model(embedded):
-    model = LMPotential(embedded, "Is it? ")
-    sampler = AWRS(model, AutomatonPotential(oc.compile_regex("[^e]*", embedded.vocabulary)))
+    model = LMPotential(embedded, "Who? Anna was born in ")
+    sampler = AWRS(model, AutomatonPotential(oc.compile_regex("[^0-9]*", embedded.vocabulary)))
     z = np.exp(run(sampler.target.logw_next(()))).sum()
     assert 0.1 < z < 0.9
     rng = np.random.default_rng(0)

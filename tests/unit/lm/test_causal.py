@@ -336,7 +336,7 @@ def test_from_pretrained(embedded):
 def test_from_pretrained_mock_and_refusals(embedded):
     model, tokenizer = embedded
     lm = CachedCausalLM.from_pretrained("unused", tokenizer, backend="mock")
-    assert lm.n_logits == lm.vocabulary.size == 3072
+    assert lm.n_logits == lm.vocabulary.size == len(tokenizer)
     with pytest.raises(ValueError, match="'vllm'"):
         CachedCausalLM.from_pretrained(model, tokenizer, backend="vllm")
     with pytest.raises(ValueError, match="dtype"):
