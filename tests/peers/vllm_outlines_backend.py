@@ -1,6 +1,6 @@
 """vLLM's outlines backend on this package: regexes, choices and JSON Schemas on one batch of 16.
 
-Run it in an environment with vLLM in which this package stands in for PyPI's outlines_core (CONTRIBUTING.md):
+Run it in an environment with vLLM in which this package stands in for PyPI's outlines_core (docs/compatibility.md):
 
     pip uninstall -y outlines_core && pip install . ./packaging/outlines_core
     VLLM_CPU_KVCACHE_SPACE=1 HF_HUB_OFFLINE=1 python tests/peers/vllm_outlines_backend.py MODEL_FOLDER
