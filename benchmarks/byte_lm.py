@@ -8,7 +8,7 @@ the same logZ to 1e-3, and each next byte the same probability.
 Each engine is a process of its own, with one thread; a short round of each K is not counted. Wall time counts:
 genlm-bytes waits for a timer of 20 ms whenever fewer than 20 questions are there.
 
-usage: python benchmarks/byte_lm.py TOKENIZER_DIR --peer PYTHON [-K 1 4 16] [-n ROUNDS] [--out FILE]
+usage: python benchmarks/byte_lm.py TOKENIZER_DIR --peer PYTHON [-K 1 4 16] [-n ROUNDS] [--prompt BYTES] [--out FILE]
        PYTHON has genlm-bytes 0.2.0 (pip install genlm-bytes).
 """
 
@@ -65,7 +65,7 @@ def load(engine, path, k):
     return lm, start, held
 
 
-async def one_round(lm, start, held, prompt=PROMPT, text=TEXT):
+async def one_round(lm, start, held, prompt, text=TEXT):
     lm.clear_cache()
     beam = await start()
     begun = time.perf_counter()
@@ -81,21 +81,19 @@ async def one_round(lm, start, held, prompt=PROMPT, text=TEXT):
     return figures | {"logZ": float(beam.logZ), "logps": logps, "bytes": held(beam), "candidates": len(beam.states)}
 
 
-def measure(engine, path, ks, rounds):
-    found = {}
-    for k in ks:
-        lm, start, held = load(engine, path, k)
+def measure(engine, path, k, rounds, prompt):
+    lm, start, held = load(engine, path, k)
 
-        async def all_rounds(lm=lm, start=start, held=held):
-            await one_round(lm, start, held, PROMPT[:8], TEXT[:2])
-            return [await one_round(lm, start, held) for _ in range(rounds)]
+    async def all_rounds():
+        await one_round(lm, start, held, prompt[:8], TEXT[:2])
+        return [await one_round(lm, start, held, prompt) for _ in range(rounds)]
 
-        found[k] = asyncio.run(all_rounds())
-    return found
+    return asyncio.run(all_rounds())
 
 
-def child(python, engine, path, options):
-    command = [python, __file__, path, "--child", engine, "-n", str(options.rounds), "-K", *map(str, options.K)]
+def child(python, engine, path, k, options):
+    command = [python, __file__, path, "--child", engine, "-n", str(options.rounds), "-K", str(k)]
+    command += ["--prompt", str(options.prompt)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if engine == "genlm-bytes":
         environment.pop("PYTHONPATH", None)
@@ -113,48 +111,51 @@ def save_model(tokenizer_dir, path):
     AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(path)
 
 
+def report(k, engines):
+    medians = {}
+    for name, rounds in engines.items():
+        medians[name] = {part: 1e3 * statistics.median(r[part] for r in rounds) for part in PARTS}
+        shown = "  ".join(f"{part} {value:8.2f}" for part, value in medians[name].items())
+        last = rounds[-1]
+        print(
+            f"  K={k:3} {name:12} {shown}   logZ {last['prompt logZ']:.4f} {last['logZ']:.4f}   "
+            f"{last['bytes'] / 1e6:.3f} MB for each of {last['candidates']} candidates",
+            flush=True,
+        )
+    if "genlm-bytes" in engines:
+        ratios = {part: medians["processors"][part] / medians["genlm-bytes"][part] for part in PARTS}
+        print(
+            f"  K={k:3} ratio        " + "  ".join(f"{part} {value:8.3f}" for part, value in ratios.items()), flush=True
+        )
+        ours, theirs = engines["processors"][-1], engines["genlm-bytes"][-1]
+        for part in ("prompt logZ", "logZ"):
+            assert abs(ours[part] - theirs[part]) < 1e-3, f"{part}: {ours[part]} and {theirs[part]}"
+        assert max(abs(a - b) for a, b in zip(ours["logps"], theirs["logps"], strict=True)) < 1e-3
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tokenizer")
     parser.add_argument("--peer")
     parser.add_argument("-K", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("-n", "--rounds", type=int, default=3)
+    parser.add_argument("--prompt", type=int, default=len(PROMPT), metavar="BYTES")
     parser.add_argument("--out")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    prompt = PROMPT[: options.prompt]
     if options.child:
-        print(json.dumps(measure(options.child, options.tokenizer, options.K, options.rounds)))
+        print(json.dumps(measure(options.child, options.tokenizer, options.K[0], options.rounds, prompt)))
         return
+    results = {}
+    print(f"ms per byte; prompt {len(prompt)} bytes, text {len(TEXT)}; median of {options.rounds} rounds, 1 thread")
     with tempfile.TemporaryDirectory() as path:
         save_model(options.tokenizer, path)
-        results = {"processors": child(sys.executable, "processors", path, options)}
-        if options.peer:
-            results["genlm-bytes"] = child(options.peer, "genlm-bytes", path, options)
-    print(
-        f"ms per byte, prompt of {len(PROMPT)} bytes, text of {len(TEXT)}; median of {options.rounds} rounds, 1 thread"
-    )
-    for k in map(str, options.K):
-        medians = {}
-        for name, result in results.items():
-            rounds = result[k]
-            medians[name] = {
-                part: 1e3 * statistics.median(r[part] for r in rounds) for part in ("prefill", "text", "all")
-            }
-            shown = "  ".join(f"{part} {value:8.2f}" for part, value in medians[name].items())
-            last = rounds[-1]
-            print(
-                f"  K={k:3} {name:12} {shown}   logZ {last['prompt logZ']:.4f} {last['logZ']:.4f}   "
-                f"{last['bytes'] / 1e6:.3f} MB for each of {last['candidates']} candidates"
-            )
-        if options.peer:
-            ours, theirs = results["processors"][k][-1], results["genlm-bytes"][k][-1]
-            ratios = {
-                part: medians["processors"][part] / medians["genlm-bytes"][part] for part in medians["processors"]
-            }
-            print(f"  K={k:3} ratio        " + "  ".join(f"{part} {value:8.3f}" for part, value in ratios.items()))
-            for part in ("prompt logZ", "logZ"):
-                assert abs(ours[part] - theirs[part]) < 1e-3, f"{part}: {ours[part]} and {theirs[part]}"
-            assert max(abs(a - b) for a, b in zip(ours["logps"], theirs["logps"], strict=True)) < 1e-3
+        for k in options.K:
+            results[k] = {"processors": child(sys.executable, "processors", path, k, options)}
+            if options.peer:
+                results[k]["genlm-bytes"] = child(options.peer, "genlm-bytes", path, k, options)
+            report(k, results[k])
     if options.out:
         record = {"date": time.strftime("%Y-%m-%d"), "cpu": platform.processor(), "results": results}
         pathlib.Path(options.out).write_text(json.dumps(record, indent=1))
