@@ -278,7 +278,7 @@ class TokenByteTrie:
         if inside < len(text.info):
             begin, stop = self._below(inside)
             wide = tokens.first[stop] - tokens.first[begin] > _WIDE
-            linear = np.exp(row) if wide else _NO_WEIGHTS
+            linear = _exponentials(row) if wide else _NO_WEIGHTS
             child_masses(row, linear, text.info, text.end, tokens.first, tokens.order, begin, stop, *found)
         ids, following = tokens.names.get(node, (None, None))
         if ids is not None and following is not None:
@@ -361,6 +361,17 @@ class TokenByteTrie:
 
 _built: LruCache[TokenByteTrie] = LruCache(2**26, lambda trie: trie.nbytes)
 _building = threading.Lock()
+
+
+_scratch = threading.local()
+
+
+def _exponentials(row: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``exp(row)``, in an array that the next call on this thread overwrites: fresh pages cost as much as the work."""
+    buffer: NDArray[np.float32] | None = getattr(_scratch, "buffer", None)
+    if buffer is None or len(buffer) < len(row):
+        buffer = _scratch.buffer = np.empty(len(row), dtype=np.float32)
+    return np.exp(row, out=buffer[: len(row)])
 
 
 def _numbered(tokens: Sequence[bytes]) -> Vocabulary:
