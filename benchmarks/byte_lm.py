@@ -157,7 +157,8 @@ def main():
                 results[k]["genlm-bytes"] = child(options.peer, "genlm-bytes", path, k, options)
             report(k, results[k])
     if options.out:
-        record = {"date": time.strftime("%Y-%m-%d"), "cpu": platform.processor(), "results": results}
+        engines = {name: {str(k): results[k][name] for k in results} for name in results[options.K[0]]}
+        record = {"date": time.strftime("%Y-%m-%d"), "cpu": platform.processor(), "results": engines}
         pathlib.Path(options.out).write_text(json.dumps(record, indent=1))
 
 
