@@ -86,7 +86,7 @@ from outlines_core.warmup import warmup
 
 def signatures():
     for module in pkgutil.iter_modules(kernels.__path__):
-        if module.name in ("numpy", "torch"):  # the older package's kernels, which it compiles by itself
+        if module.name in ("mlx", "numpy", "torch"):  # bitmask helpers: compiled by themselves, or not numba
             continue
         for name, kernel in vars(importlib.import_module(f"outlines_core.kernels.{module.name}")).items():
             for signature in getattr(kernel, "signatures", ()):

@@ -197,5 +197,24 @@ def test_kernels_are_their_python():
         assert np.array_equal(*results)
 
 
+def test_the_warmup_compiles_for_what_beams_bring():
+    from outlines_core.kernels import masses
+    from outlines_core.warmup import _PARTS
+
+    if not hasattr(masses.node_sums, "signatures"):
+        pytest.skip("nothing is compiled")
+    _PARTS["masses of bytes"]()
+    before = {name: list(getattr(masses, name).signatures) for name in masses.__all__}
+    lm = byte_lm(TOKENS, eos=[3])
+    trie = TokenByteTrie.of(lm)
+    row = lm.next_token_logprobs_unbatched([0])
+    trie.children(trie.root, row, WITH)
+    trie.step(trie.child(trie.root, ord("a")), ord("b"), row, WITH)
+    for dtype in (np.float32, np.float64):
+        trie.weight_sum(np.ones(5, dtype))
+        trie.weight_max(np.ones(5, dtype))
+    assert {name: list(getattr(masses, name).signatures) for name in masses.__all__} == before
+
+
 def test_a_vocabulary_gives_its_ends():
     assert TokenByteTrie(Vocabulary([3, 5], {"a": [0], "b": [1]})).eos_token_ids == (3, 5)
