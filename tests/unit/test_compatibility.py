@@ -130,7 +130,7 @@ def _():
 def _():
     vocabulary = oc.Vocabulary.from_pretrained(str(ROOT / "processors/data/embedded"))
     assert vocabulary.get_eos_token_id() == 1
-    assert vocabulary.get(" the") is not None
+    assert vocabulary.get("the") is not None
 
 
 @row("repr(Vocabulary)")
