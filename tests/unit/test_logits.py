@@ -337,14 +337,15 @@ class TestMasks:
         monkeypatch.setattr(
             masking,
             "_apply_on_host",
-            lambda scores, words, out_open: _on_device(masking, scores, words, out_open),
+            lambda scores, words, out_open, out: _on_device(masking, scores, words, out_open, out),
         )
         self.test_rows_that_went_astray_get_eos(toy)
         self.test_a_live_row_with_nothing_left_raises(toy)
         self.test_ended_rows_are_never_closed(toy)
 
 
-def _on_device(masking, scores, words, out_open):
+def _on_device(masking, scores, words, out_open, out):
+    assert out is None
     masked = masking.apply_on_device(scores, torch.from_numpy(words))
     if out_open is not None:
         out_open[:] = (~torch.isneginf(masked)).any(1).numpy()
