@@ -1,12 +1,10 @@
 """The guides of a batch's rows: their states, the masks of a step, and the tokens that they force.
 
-The masks are those of the logits processors (`processors._sources`, `outlines_core.fill_masks`, `apply_mask`); here
-they are kept with rows that are known by their number, since a sampler need not recognize them.
+Rows are known by their number: a sampler need not recognize them, as the logits processors must.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,16 +12,15 @@ import numpy as np
 import torch
 
 import outlines_core as oc
+from outlines_core.bitmask import n_words
 from outlines_core.errors import GuideError
 from outlines_core.types import FINISHED
 from outlines_core.vocabulary import Vocabulary
-from processors._sources import Marker, Source, clear_bits, source_of
+from processors._sources import Marker, Source, source_of
+from processors.generation._masks import RowMasks
 from processors.guide import AutomatonGuide
-from processors.masking import MaskBuffer, apply_mask
 
 __all__ = ["GuideRows", "guide_sources"]
-
-_N_THREADS = os.cpu_count() or 1
 
 
 def guide_sources(
@@ -79,16 +76,22 @@ class GuideRows:
         states: one a row; a state is never changed, so a list of them can be put back.
     """
 
-    def __init__(self, sources: Sequence[Source] | None, n_rows: int, forbidden: Sequence[int], *, close: bool) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source] | None,
+        n_rows: int,
+        forbidden: Sequence[int],
+        *,
+        close: bool,
+        reuse: bool = False,
+    ) -> None:
+        """See `guide_sources` for `sources` and `close`, `RowMasks` for `forbidden` and `reuse`."""
         self.sources, self._close = sources, close
         self._forbidden = frozenset(forbidden)
-        self._not_forbidden = np.empty(0, dtype=np.int32)  # the mask of these alone
         self._columns: torch.Tensor | None = None  # these, where the logits are
         self.states: list[Any] = [None] * n_rows if sources is None else [source.start for source in sources]
-        self._buffer: MaskBuffer | None = None
-        self._buffer_key: tuple[int, int, torch.device] | None = None
+        self._masks = RowMasks(sorted(self._forbidden), reuse=reuse)
         self._forced: dict[tuple[int, Any], list[int]] = {}
-        self._size = 0 if sources is None else max(source.size for source in sources)
         automata = [] if sources is None else [source.automaton for source in sources]
         self._automata = [a for a in automata if a is not None] if all(a is not None for a in automata) else []
 
@@ -98,7 +101,7 @@ class GuideRows:
         return self.sources is None and not self._forbidden
 
     def mask(self, logits: torch.Tensor, rows: Sequence[int], left: Sequence[int]) -> torch.Tensor:
-        """`logits` with -inf for every token that may not come, as a new tensor (the same one if all may).
+        """`logits` with -inf for every token that may not come: another tensor, unless all may.
 
         Args:
             logits: (len(rows), n_columns).
@@ -111,35 +114,15 @@ class GuideRows:
             return logits
         if self.sources is None:
             return self._without_forbidden(logits, rows)
-        words = self._words(logits, rows, left)
-        is_open = np.ones(len(rows), dtype=np.uint8)
-        masked = apply_mask(logits, words, is_open)
-        for k in np.flatnonzero(is_open == 0).tolist():
-            raise GuideError(self._why_closed(rows[k]))
+        masked, closed = self._masks.apply(
+            logits,
+            [self.sources[r] for r in rows],
+            [self.states[r] for r in rows],
+            left if self._close else [None] * len(rows),
+        )
+        for k in closed:
+            raise GuideError(self._why_closed(rows[k], left[k]))
         return masked
-
-    def _words(self, logits: torch.Tensor, rows: Sequence[int], left: Sequence[int]) -> MaskBuffer:
-        key = len(rows), max(logits.shape[1], self._size), logits.device
-        if self._buffer is None or self._buffer_key != key:
-            self._buffer, self._buffer_key = MaskBuffer(*key), key
-            self._not_forbidden = np.full(self._buffer.words.shape[1], -1, dtype=np.int32)
-            clear_bits(self._not_forbidden, self._forbidden)
-        words, sources = self._buffer.words, self.sources or ()
-        if self._automata:
-            oc.fill_masks([self._automata[r] for r in rows], [self.states[r] for r in rows], words, None, _N_THREADS)
-        else:
-            for k, r in enumerate(rows):
-                limit = left[k] if self._close else None
-                if self.states[r] == FINISHED:
-                    sources[r].fill_end(words[k])
-                elif not sources[r].fill(self.states[r], limit, words[k]):
-                    raise GuideError(
-                        f"row {r}: no text of its guide ends within the {left[k]} tokens that are left: "
-                        f"max_new_tokens is too small ({sources[r].least()} are needed from the start)"
-                    )
-        if self._forbidden:
-            words &= self._not_forbidden
-        return self._buffer
 
     def _without_forbidden(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         if self._columns is None or self._columns.device != logits.device:
@@ -148,15 +131,20 @@ class GuideRows:
         masked = logits.index_fill(1, self._columns, float("-inf"))
         closed = torch.isneginf(masked.amax(1)).tolist()
         if any(closed):
-            raise GuideError(self._why_closed(rows[closed.index(True)]))
+            raise GuideError(f"row {rows[closed.index(True)]}: every token is forbidden, or has a logit of -inf")
         return masked
 
-    def _why_closed(self, row: int) -> str:
-        if self.sources is None:
-            return f"row {row}: every token is forbidden, or has a logit of -inf"
+    def _why_closed(self, row: int, left: int) -> str:
+        assert self.sources is not None
+        source, state = self.sources[row], self.states[row]
+        if self._close and state != FINISHED and not source.fill(state, left, np.empty(n_words(source.size), np.int32)):
+            return (
+                f"row {row}: no text of its guide ends within the {left} tokens that are left: "
+                f"max_new_tokens is too small ({source.least()} are needed from the start)"
+            )
         return (
             f"row {row}: no token is left: all that its guide allows are forbidden_tokens, or have a logit of -inf "
-            f"({self.sources[row].explain(self.states[row])})"
+            f"({source.explain(state)})"
         )
 
     def advance(self, row: int, token: int) -> None:

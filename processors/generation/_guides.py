@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 import outlines_core as oc
 from outlines_core.errors import GuideError, TokenRejectedError
 from outlines_core.types import DEAD, FINISHED
 from processors._sources import Source, source_of
+from processors.generation._masks import RowMasks
 from processors.generation.rules import Context
 from processors.guide import AutomatonGuide
-from processors.masking import MaskBuffer, apply_mask
 
 __all__ = ["GuideRule"]
 
@@ -30,7 +29,9 @@ class GuideRule:
         eos_ids: the tokens that end a guided text.
     """
 
-    def __init__(self, guide: Any, eos_ids: Sequence[int], *, close: bool, may_run_dry: bool = False) -> None:
+    def __init__(
+        self, guide: Any, eos_ids: Sequence[int], *, close: bool, may_run_dry: bool = False, reuse: bool = False
+    ) -> None:
         """Check the guides.
 
         Args:
@@ -39,6 +40,7 @@ class GuideRule:
             close: a token is allowed only if the text can be ended by the last column. Automata alone know how; other
                 guides are obeyed, but may be cut off.
             may_run_dry: rows without any token are left so (a beam search drops them) instead of raising.
+            reuse: as in `RowMasks`.
 
         Raises:
             TypeError, ValueError: see `processors.logits.GuideLogitsProcessor`; or an end token that is text.
@@ -55,7 +57,7 @@ class GuideRule:
             if isinstance(one, oc.TokenAutomaton) and given is not None:
                 _check_ends(given, one.vocabulary)
         self.eos_ids = tuple(dict.fromkeys(i for source in self._sources for i in source.eos_ids))
-        self._buffer: MaskBuffer | None = None
+        self._masks = RowMasks(reuse=reuse)
 
     def check_rows(self, n_rows: int) -> None:
         """Raise ValueError if there are neither one guide nor one a prompt."""
@@ -74,13 +76,14 @@ class GuideRule:
     def init(self, ctx: Context) -> list[Any]:
         """One state a row."""
         n_rows = ctx.sequences.shape[0]
-        return [self._source(row, n_rows).start for row in range(n_rows)]
+        return [self._sources[self._number(row, n_rows)].start for row in range(n_rows)]
 
-    def _source(self, row: int, n_rows: int) -> Source:
-        return self._sources[row * len(self._sources) // n_rows]
+    def _number(self, row: int, n_rows: int) -> int:
+        """Which guide a row has: rows are prompts, or as many beams of each."""
+        return row * len(self._sources) // n_rows
 
-    def _step(self, row: int, n_rows: int, state: Any, token: int, ctx: Context) -> Any:
-        state = self._source(row, n_rows).step(state, token)
+    def _step(self, row: int, number: int, state: Any, token: int, ctx: Context) -> Any:
+        state = self._sources[number].step(state, token)
         if state == DEAD and not self._may_run_dry:
             raise TokenRejectedError(
                 token,
@@ -96,49 +99,30 @@ class GuideRule:
             GuideError: nothing is left for a row that can go on.
             TokenRejectedError: a processor behind this one has allowed a token that was forbidden.
         """
-        n_rows, n_columns = logits.shape
+        n_rows = logits.shape[0]
+        numbers = [self._number(row, n_rows) for row in range(n_rows)]
         finished = ctx.finished.tolist()
         if ctx.length > ctx.input_length:
             tokens = ctx.sequences[:, ctx.length - 1].tolist()
             states = [
-                state if done or state in (DEAD, FINISHED) else self._step(row, n_rows, state, tokens[row], ctx)
+                state if done or state in (DEAD, FINISHED) else self._step(row, numbers[row], state, tokens[row], ctx)
                 for row, (state, done) in enumerate(zip(states, finished, strict=True))
             ]
-        words = self._words(n_rows, n_columns, logits.device)
         left = ctx.max_length - ctx.length
-        ready: list[int] = []  # rows whose masks are those of their automata
-        for row, state in enumerate(states):
-            source = self._source(row, n_rows)
-            if finished[row]:
-                words[row] = -1
-            elif state in (DEAD, FINISHED):  # a beam that is worth nothing any more
-                source.fill_end(words[row])
-            elif source.automaton is not None:
-                ready.append(row)
-            else:
-                closes = self._closes[row * len(self._sources) // n_rows]
-                if not source.fill(state, left if closes else None, words[row]):
-                    words[row] = 0
-        automata = [automaton for row in ready if (automaton := self._source(row, n_rows).automaton) is not None]
-        oc.fill_masks(automata, [states[row] for row in ready], words, ready)
-        is_open = np.ones(n_rows, dtype=np.uint8)
-        assert self._buffer is not None
-        masked = apply_mask(logits, self._buffer, is_open)
+        masked, closed = self._masks.apply(
+            logits,
+            [None if done else self._sources[number] for number, done in zip(numbers, finished, strict=True)],
+            states,  # of beams that are worth nothing any more, some are DEAD
+            [left if self._closes[number] else None for number in numbers],
+        )
         if not self._may_run_dry:
-            for row in np.flatnonzero(is_open == 0).tolist():
+            for row in closed:
                 if not finished[row]:
                     raise GuideError(
                         f"row {row}: nothing is left to generate: rules of the config contradict the guide, which "
-                        f"expects {self._source(row, n_rows).explain(states[row])}"
+                        f"expects {self._sources[numbers[row]].explain(states[row])}"
                     )
         return states, masked
-
-    def _words(self, n_rows: int, n_columns: int, device: torch.device) -> Any:
-        n_columns = max(n_columns, *(source.size for source in self._sources))
-        buffer = self._buffer
-        if buffer is None or buffer.words.shape != (n_rows, -(-n_columns // 32)):
-            buffer = self._buffer = MaskBuffer(n_rows, n_columns, device)
-        return buffer.words
 
 
 def _check_ends(eos_ids: Sequence[int], vocabulary: oc.Vocabulary) -> None:

@@ -190,11 +190,15 @@ def decode(batch: Batch, logits: torch.Tensor, forced: Callable[[int], Sequence[
         live = batch.live()
         width = 1
         if forced is not None and guides.sources is not None and live:
-            chains = {r: forced(r)[: batch.left(r)] for r in live}
             # on a CPU, the first hole costs more than it saves: attention without a mask is faster
             past = batch.past
             equal = not past.kind.allows_holes or (past.is_plain and past.ids.device.type == "cpu")
             equal = equal and len(rows) > 1
+            chains: dict[int, Sequence[int]] = {}
+            for r in live:
+                chains[r] = forced(r)[: batch.left(r)]
+                if equal and not chains[r]:
+                    break  # one row without is enough
             width = pass_width([len(chain) for chain in chains.values()], equal=equal)
             for r, chain in chains.items():
                 for token in chain[: width - 1]:

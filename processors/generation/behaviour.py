@@ -20,9 +20,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from transformers import DynamicCache, EncoderDecoderCache, PretrainedConfig, PreTrainedModel, StaticCache
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from outlines_core.errors import UnsupportedFeatureError
+from processors.generation.kv_cache import RoomLayer
 
 __all__ = [
     "Behaviour",
@@ -52,6 +53,7 @@ _LAYERS = frozenset(
         "LinearAttentionAndStaticFullAttentionLayer",
         "LinearAttentionAndStaticSlidingWindowAttentionLayer",
         "LinearAttentionLayer",
+        "RoomLayer",
         "StaticIndexedLayer",
         "StaticLayer",
         "StaticSlidingWindowLayer",
@@ -83,8 +85,8 @@ class TransformersSpec:
 
     Attributes:
         config: the model's config.
-        cache: "dynamic" grows with the text; "static" has its full size from the first token on, for `torch.compile`;
-            None runs the model over the whole text at every step.
+        cache: "dynamic" grows with the text, within room for all of it where attention is full; "static" has its full
+            size from the first token on, for `torch.compile`; None runs the model over the whole text at every step.
     """
 
     config: PretrainedConfig
@@ -101,6 +103,7 @@ class TransformersSpec:
         config = self.config.get_text_config(decoder=True)
         if self.cache == "dynamic":
             own: Any = DynamicCache(config=config)
+            own.layers = [RoomLayer(max_length) if type(one) is DynamicLayer else one for one in own.layers]
             cross: Any = DynamicCache(config=config) if self.config.is_encoder_decoder else None
         else:
             own = StaticCache(config=config, max_cache_len=max_length)
@@ -156,6 +159,8 @@ def _traverse_layer(layer: Any, fn: RowFunction) -> Any:
             setattr(twin, name, fn(value))
         elif isinstance(value, torch.Tensor) and value.ndim == 0:  # a length that the layer counts up in place
             setattr(twin, name, value.clone())
+    if isinstance(twin, RoomLayer):
+        twin.detach_buffers()
     if hasattr(layer, "batch_size") and _has_rows(twin.keys):
         twin.batch_size = twin.keys.shape[0]
     return twin

@@ -166,7 +166,13 @@ class Generate:
         if guide is None:
             return None
         is_search = isinstance(self._config.strategy, BeamSearch)
-        rule = GuideRule(guide, self._config.eos_token_ids, close=self._close_guides, may_run_dry=is_search)
+        rule = GuideRule(
+            guide,
+            self._config.eos_token_ids,
+            close=self._close_guides,
+            may_run_dry=is_search,
+            reuse=not self._processors,
+        )
         rule.check_room(n_new)
         return rule
 

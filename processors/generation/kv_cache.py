@@ -26,7 +26,12 @@ __all__ = ["CacheKind", "KeyValues", "RoomLayer"]
 
 
 class RoomLayer(DynamicLayer):
-    """A layer that is written in place and gives views of what is written: no column is copied twice."""
+    """A layer that is written in place and gives views of what is written: no column is copied twice.
+
+    Attributes:
+        keys, values: views, (n_rows, n_heads, length, size). Where others are put in their place (rows that were
+            selected), `detach_buffers` lets the next update begin with these.
+    """
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -40,13 +45,18 @@ class RoomLayer(DynamicLayer):
         *args: Any,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append columns; (n_rows, n_heads, n_new, size) each, and all of them come back."""
+        """Append columns, (n_rows, n_heads, n_new, size) each, and give back all; the room grows if need be."""
+        begin, n = self._length, key_states.shape[2]
+        if begin + n > self._room:
+            self._buffers, self._room = None, 2 * (begin + n)
         if self._buffers is None:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+            old: Any = (self.keys, self.values) if begin else ()
             self._buffers = tuple(  # type: ignore[assignment]
                 x.new_empty((*x.shape[:2], self._room, x.shape[3])) for x in (key_states, value_states)
             )
-        begin, n = self._length, key_states.shape[2]
+            for buffer, columns in zip(self._buffers or (), old, strict=False):
+                buffer[:, :, :begin] = columns
         self._length = begin + n
         keys, values = self._buffers  # type: ignore[misc]
         keys.narrow(2, begin, n).copy_(key_states)  # a third of the time that slices take
@@ -62,6 +72,10 @@ class RoomLayer(DynamicLayer):
         """Begin with these columns."""
         self._buffers, self._length = None, 0
         self.update(keys, values)
+
+    def detach_buffers(self) -> None:
+        """Forget where columns are written; `keys` and `values` stay, or may be set to those of other rows."""
+        self._buffers = None
 
     def truncate(self, length: int) -> None:
         """Forget the columns from `length` on."""

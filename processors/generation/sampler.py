@@ -255,7 +255,7 @@ class Sampler:
             return Batch(
                 forward,
                 past,
-                GuideRows(sources, n_rows, forbidden, close=request.close),
+                GuideRows(sources, n_rows, forbidden, close=request.close, reuse=not request.processors),
                 request.sampling,
                 RowRandom(seeds),
                 n_drawn,
