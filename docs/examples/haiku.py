@@ -1,7 +1,8 @@
 """Five, seven and five syllables: words as submodels, a condition on each line.
 
 Each step writes a word. A line that grew too long ends the particle; one that is complete must be followed by the end
-of the line.
+of the line. The tokens between words must be tokens of their own: a tokenizer without them is refused, as every
+particle would die.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ class Haiku(Model):
         self.line = self.count = 0
         self.between = lm.masks.where(lambda s: s in (" ", ", "))
         self.end_of_line = lm.masks.where(lambda s: s in ("\n", ".\n"))
+        for what, mask in (("a space", self.between), ("a line break", self.end_of_line)):
+            if not mask:
+                raise ValueError(f"no token of this tokenizer is just {what}: this haiku cannot be written with it")
 
     async def step(self) -> None:
         if self.count:

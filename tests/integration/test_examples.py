@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lm_toys import toy_lm
+
 pytest.importorskip("transformers")
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
@@ -51,6 +53,13 @@ def test_haiku():
     for text in particles.posterior():
         lines = text.removesuffix("<eos>").split("\n")
         assert len(lines) == 3
+
+
+@pytest.mark.parametrize(("tokens", "missing"), [(["a", "\n"], "a space"), (["a", " ", " a"], "a line break")])
+def test_haiku_refuses_tokenizers_that_cannot_write_it(tokens, missing):
+    lm = toy_lm({token: k for k, token in enumerate(tokens, 1)}, 0)
+    with pytest.raises(ValueError, match=f"just {missing}"):
+        example("haiku").Haiku(lm, "a")
 
 
 def test_grammar():
