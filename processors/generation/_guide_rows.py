@@ -88,7 +88,6 @@ class GuideRows:
         """See `guide_sources` for `sources` and `close`, `RowMasks` for `forbidden` and `reuse`."""
         self.sources, self._close = sources, close
         self._forbidden = frozenset(forbidden)
-        self._columns: torch.Tensor | None = None  # these, where the logits are
         self.states: list[Any] = [None] * n_rows if sources is None else [source.start for source in sources]
         self._masks = RowMasks(sorted(self._forbidden), reuse=reuse)
         self._forced: dict[tuple[int, Any], list[int]] = {}
@@ -112,11 +111,9 @@ class GuideRows:
         """
         if self.is_free:
             return logits
-        if self.sources is None:
-            return self._without_forbidden(logits, rows)
         masked, closed = self._masks.apply(
             logits,
-            [self.sources[r] for r in rows],
+            [None] * len(rows) if self.sources is None else [self.sources[r] for r in rows],
             [self.states[r] for r in rows],
             left if self._close else [None] * len(rows),
         )
@@ -124,18 +121,9 @@ class GuideRows:
             raise GuideError(self._why_closed(rows[k], left[k]))
         return masked
 
-    def _without_forbidden(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        if self._columns is None or self._columns.device != logits.device:
-            within = [i for i in self._forbidden if 0 <= i < logits.shape[1]]
-            self._columns = torch.tensor(within, dtype=torch.int64, device=logits.device)
-        masked = logits.index_fill(1, self._columns, float("-inf"))
-        closed = torch.isneginf(masked.amax(1)).tolist()
-        if any(closed):
-            raise GuideError(f"row {rows[closed.index(True)]}: every token is forbidden, or has a logit of -inf")
-        return masked
-
     def _why_closed(self, row: int, left: int) -> str:
-        assert self.sources is not None
+        if self.sources is None:
+            return f"row {row}: every token is forbidden, or has a logit of -inf"
         source, state = self.sources[row], self.states[row]
         if self._close and state != FINISHED and not source.fill(state, left, np.empty(n_words(source.size), np.int32)):
             return (
