@@ -100,7 +100,7 @@ class JsonMasks(MaskedCore, JsonStates):
         if records[0]:
             return (number, records)
         i, c, _, x, sid = config
-        _, _, _, least, most, flags, _ = self._fields[i]
+        _, _, _, least, most, flags, _ = self.fields(i)
         if flags & kernel.COUNTED:
             n = x >> 32
             far = self.trie.max_depth + 1
@@ -111,7 +111,7 @@ class JsonMasks(MaskedCore, JsonStates):
     def _make(self, state: int, config: list[int]) -> int:
         """Write the mask of a state into `_words`, and its ids into `_ids`, if they fit; returns how many there are."""
         i, c, t, x, _ = config
-        kind, _, _, least, most, flags, _ = self._fields[i]
+        kind, _, _, least, most, flags, _ = self.fields(i)
         shared, words = self.shared, self._words
         if kind == kernel.STRUCT:
             return self._fill_tops(state, config, shared.whitespace(self, x).at)
@@ -160,7 +160,7 @@ class JsonMasks(MaskedCore, JsonStates):
         place = i, row, sid
         if place not in self._endings:
             self.mem[kernel.M_GENERIC] = 1
-            at = np.array([i, row, config[2], max(self._fields[i][3], 0) << 32, sid], dtype=np.int64)
+            at = np.array([i, row, config[2], max(self.fields(i)[3], 0) << 32, sid], dtype=np.int64)
             status = self.step(at, 0x22)
             key = self._run[1].tobytes() if status == kernel.LIVE else status
             if key not in self._endings:

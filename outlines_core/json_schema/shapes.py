@@ -14,13 +14,16 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from outlines_core.json_schema.splits import Props
 
 if TYPE_CHECKING:
     from outlines_core.json_schema.lexemes import Lexemes
     from outlines_core.json_schema.lower import Lowering, Sub
 
-__all__ = ["NOBODY", "Key", "ObjectShape", "Seen", "bits_of", "named"]
+__all__ = ["NOBODY", "Key", "ObjectShape", "Seen", "bits_of", "encoded", "named"]
 
 Key = int | tuple[int, ...]
 """A known key by its number, or the class of another one: what the key tests say about it."""
@@ -37,6 +40,11 @@ def bits_of(bits: int) -> list[int]:
         found.append(low.bit_length() - 1)
         bits ^= low
     return found
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, surrogates too."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 class ObjectShape:
@@ -83,18 +91,21 @@ class ObjectShape:
         return self._before is None
 
     @cached_property
-    def leaves(self) -> list[int]:
+    def leaves(self) -> NDArray[np.int64]:
         """For each known key its place among the keys sorted by their bytes."""
-        order = sorted(range(len(self.keys)), key=lambda k: self.keys[k].encode("utf-8", "surrogatepass"))
-        places = [0] * len(order)
-        for place, key in enumerate(order):
-            places[key] = place
+        places = np.empty(len(self.keys), dtype=np.int64)
+        places[[self.number[key] for key in self.sorted_keys]] = np.arange(len(self.keys))
         return places
 
     @cached_property
     def sorted_keys(self) -> list[str]:
         """The known keys in the order of their bytes."""
-        return sorted(self.keys, key=lambda key: key.encode("utf-8", "surrogatepass"))
+        return sorted(self.keys, key=encoded)
+
+    @cached_property
+    def blocked(self) -> list[int]:
+        """`blocked_by` of each known key."""
+        return [self.blocked_by(key) for key in range(len(self.keys))]
 
     # -- order ------------------------------------------------------------------------------------------------------
 

@@ -16,11 +16,11 @@ from numba import carray, njit  # type: ignore[attr-defined]
 
 from outlines_core.kernels.borrow import as_pointer, constants, pointer_to
 from outlines_core.kernels.dfa import mask_to_ids
-from outlines_core.kernels.json import (
+from outlines_core.kernels.json import _text_at, step, walk, walk_exits
+from outlines_core.kernels.json_memory import (
     DEAD,
     END_INSTANCE,
     EXACT,
-    HEADER,
     I_CLASS,
     I_KIND,
     INST,
@@ -28,16 +28,13 @@ from outlines_core.kernels.json import (
     M_EXACT,
     M_EXIT,
     M_GENERIC,
+    M_N_CONFIGS,
     M_NODE,
     OUTCOME,
     PLAIN,
     R_CONSTS,
     R_INST,
     R_NODES,
-    _text_at,
-    step,
-    walk,
-    walk_exits,
 )
 
 __all__ = [
@@ -58,12 +55,10 @@ __all__ = [
 H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_SIZE = constants(10)
 T_INFO, T_END, T_TOKEN, T_SIZE = constants(4)
 WIDTH: Final = 259  # of a row of the arena
-M_N_CONFIGS: Final = 10
 NO_ROOM: Final = -4
 """There is no room for another configuration."""
 ENDS: Final = 1 << 40
 """Added to the number of a configuration at which the text may end."""
-assert M_N_CONFIGS < HEADER
 
 
 @njit(cache=True, nogil=True)
