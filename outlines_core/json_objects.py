@@ -7,7 +7,6 @@ key that is no known one, works with the frame, and an object is plain again beh
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.formula import Formula
 from outlines_core.json_schema.lexemes import ONLY
 from outlines_core.json_schema.machine import ObjectFrame, PlainObject, Return
-from outlines_core.json_schema.shapes import Key, ObjectShape, Seen, bits_of, encoded, named
+from outlines_core.json_schema.shapes import Key, Seen, bits_of, encoded, named
 from outlines_core.kernels import json_memory as memory
 from outlines_core.kernels import json_objects as kernel
 
@@ -27,21 +26,32 @@ if TYPE_CHECKING:
 __all__ = ["ObjectForms"]
 
 
-class _Form(NamedTuple):
-    """What the states of an object have in common; texts: known keys and names, sorted by their bytes."""
+class _Keys:
+    """What the states of an object have in common, whatever other keys it has by now.
 
-    offset: int
-    shape: ObjectShape
-    plain: PlainObject
-    seen: Seen
-    place: str
-    texts: list[str]
-    leaves: NDArray[np.int64]
-    keys: NDArray[np.int64]
+    Attributes:
+        offset: in the pool.
+        plain: a conjunction that its states are left of.
+        leaves: for each known key its leaf.   texts: by leaf.
+    """
 
-    @property
-    def n_words(self) -> int:
-        return (len(self.texts) >> 6) + 1
+    def __init__(self, tables: JsonTables, frame: ObjectFrame, plain: PlainObject) -> None:
+        machine, shape = tables.machine, frame.shape
+        self.shape, self.plain, self.place = shape, plain, frame.place
+        self.leaves, self.texts = shape.leaves, [*shape.sorted_keys, ""]
+        self.n_words = n = (len(shape.keys) >> 6) + 1
+        self.n_leaves = n_leaves = len(shape.keys) + 1
+        possible = machine.possible(shape, plain) & ~plain.absent
+        if not tables.all_spellable:
+            possible = sum(1 << k for k in bits_of(possible) if tables.spellable(shape.keys[k]))
+        numbers = np.zeros(kernel.K_SETS + n * (2 + n_leaves) + n_leaves, dtype=np.int64)
+        numbers[kernel.K_WORDS], numbers[kernel.K_LEAVES] = n, n_leaves
+        numbers[kernel.K_ROW] = FREE if machine.takes_others(shape, plain) else 0
+        sets = numbers[kernel.K_SETS : kernel.K_SETS + n * (2 + n_leaves)].reshape(2 + n_leaves, n)
+        known = self.words(shape.ordered_mask, possible, *shape.blocked)
+        sets[:2] = known[:2]
+        sets[2 + self.leaves] = known[2:]
+        self.offset = tables.put_in_pool(numbers)
 
     def words(self, *sets: int) -> NDArray[np.int64]:
         """(len(sets), n_words): sets of keys as sets of leaves."""
@@ -55,7 +65,24 @@ class _Form(NamedTuple):
     def key_set(self, words: NDArray[np.int64]) -> int:
         """A set of leaves as a set of keys."""
         bits = int.from_bytes(words.astype("<i8").tobytes(), "little")
-        return sum(1 << int(self.keys[leaf]) for leaf in bits_of(bits))
+        return sum(1 << self.key(leaf) for leaf in bits_of(bits))
+
+    def key(self, leaf: int) -> int:
+        return self.shape.number[self.texts[leaf]]
+
+    def colon_at(self, leaf: int) -> int:
+        """Where in the pool the colon of a key is; below 0: of other keys."""
+        if leaf < 0:
+            return self.offset + int(kernel.K_COLON)
+        return self.offset + int(kernel.K_SETS) + self.n_words * (2 + self.n_leaves) + leaf
+
+
+class _Form(NamedTuple):
+    """States of an object that has certain other keys by now."""
+
+    offset: int
+    keys: _Keys
+    seen: Seen
 
 
 class ObjectForms:
@@ -63,64 +90,64 @@ class ObjectForms:
 
     def __init__(self, tables: JsonTables) -> None:
         self._tables = tables
+        self._keys: dict[tuple[int, Formula], _Keys] = {}
         self._forms: list[_Form] = []
-        self._numbers: dict[tuple[int, Formula, Seen], int] = {}
+        self._numbers: dict[tuple[int, Seen], int] = {}
         self._entered: dict[int, int] = {}
-        self.widest = 0
+        self._named: dict[tuple[int, str], int] = {}
+        self.widest = 64
 
     def enter(self, frame: ObjectFrame) -> int:
         """The first instance of the state that a frame stands for; 0 if the object is not a plain one."""
         known = self._entered.get(frame.id)
         if known is None:
-            known = self._entered[frame.id] = self._enter(frame) if _is_plain(frame) else 0
+            plain = frame.plain
+            known = 0
+            if plain is not None and plain.count is None and not plain.names and not frame.shape.key_tests:
+                keys = self._keys_of(frame, plain)
+                known = self._enter(self._form(keys, frame.seen), keys.words(frame.blocked, plain.required))
+            self._entered[frame.id] = known
         return known
 
-    def _enter(self, frame: ObjectFrame) -> int:
-        tables, plain = self._tables, frame.plain
-        assert plain is not None
-        key = id(frame.shape), tables.machine.formulas.all(plain.rest), frame.seen
-        number = self._numbers.get(key)
+    def _keys_of(self, frame: ObjectFrame, plain: PlainObject) -> _Keys:
+        what = id(frame.shape), self._tables.machine.formulas.all(plain.rest)
+        found = self._keys.get(what)
+        if found is None:
+            found = self._keys[what] = _Keys(self._tables, frame, plain)
+            self.widest = max(self.widest, 3 * found.n_words + 8)
+        return found
+
+    def _form(self, keys: _Keys, seen: Seen) -> _Form:
+        what = keys.offset, seen
+        number = self._numbers.get(what)
         if number is None:
-            number = self._numbers[key] = self._lay_out(frame, plain)
-        form = self._forms[number]
-        n = form.n_words
+            names = sorted(named(seen), key=encoded)
+            trie = self._tables.trie_with(keys.shape.sorted_keys, names)
+            unnamed = 0
+            if () not in seen:
+                unnamed = self._add_form(keys, seen | {()}, memory.OTHERS | memory.UNNAMED, trie, 0)
+            self._add_form(keys, seen, memory.OTHERS | (0 if unnamed else memory.UNNAMED), trie, unnamed)
+            number = self._numbers[what]
+        return self._forms[number]
+
+    def _add_form(self, keys: _Keys, seen: Seen, flags: int, trie: int, unnamed: int) -> int:
+        number = self._numbers[keys.offset, seen] = len(self._forms)
+        numbers = np.array([keys.offset, flags, trie, number, unnamed], dtype=np.int64)
+        offset = self._tables.put_in_pool(numbers)
+        self._forms.append(_Form(offset, keys, seen))
+        return offset
+
+    def _enter(self, form: _Form, sets: NDArray[np.int64]) -> int:
+        """The first instance of a state; sets: blocked and required leaves."""
+        tables = self._tables
         while True:
             tables.reserve(self.widest)
-            at = int(tables.mem[memory.M_N_POOL]) + kernel.O_SETS
-            tables.pool[at : at + 2 * n] = form.words(frame.blocked, plain.required).ravel()
+            at = int(tables.mem[memory.M_N_POOL]) + int(kernel.O_SETS)
+            tables.pool[at : at + sets.size] = sets.ravel()
             first = int(kernel.enter_object(tables.mem, form.offset))
             if first >= 0:
                 return first
             tables.grow()
-
-    def _lay_out(self, frame: ObjectFrame, plain: PlainObject) -> int:
-        tables, machine, shape = self._tables, self._tables.machine, frame.shape
-        names = named(frame.seen)
-        texts, leaves = shape.sorted_keys, shape.leaves
-        if names:
-            texts, leaves = texts.copy(), leaves.copy()
-        for name in names:
-            place = bisect_left(texts, encoded(name), key=encoded)
-            texts.insert(place, name)
-            leaves[leaves >= place] += 1
-        keys = np.full(len(texts), -1)
-        keys[leaves] = np.arange(len(leaves))
-        form = _Form(0, shape, plain, frame.seen, frame.place, texts, leaves, keys)
-        possible = machine.possible(shape, plain) & ~plain.absent
-        if not tables.all_spellable:
-            possible &= sum(1 << k for k in bits_of(possible) if tables.spellable(shape.keys[k]))
-        n, n_texts = form.n_words, len(texts)
-        numbers = np.zeros(kernel.F_SETS + n * (2 + n_texts) + n_texts, dtype=np.int64)
-        others = machine.takes_others(shape, plain)
-        row = FREE if others else 0
-        numbers[: kernel.F_OTHER_COLON] = n, n_texts, others, row, tables.trie_of(texts), len(self._forms)
-        sets = numbers[kernel.F_SETS : kernel.F_SETS + n * (2 + n_texts)].reshape(2 + n_texts, n)
-        behind = form.words(shape.ordered_mask, possible, *shape.blocked)
-        sets[:2] = behind[:2]
-        sets[2 + leaves] = behind[2:]
-        self.widest = max(self.widest, 3 * n + 8)
-        self._forms.append(form._replace(offset=tables.put_in_pool(numbers)))
-        return len(self._forms) - 1
 
     def key_start(self, first: int) -> int:
         """What a quote leads to in a state; 0 if no key may come."""
@@ -130,13 +157,33 @@ class ObjectForms:
     # -- the kernel asks --------------------------------------------------------------------------------------------
 
     def fill_colon(self, i: int, leaf: int) -> None:
-        """Make the colon of a key (-1: another one), and what is behind it."""
-        tables, form = self._tables, self._form_of(i)
-        key: Key = int(form.keys[leaf]) if leaf >= 0 else ()
-        goal = tables.machine.member_goal(form.shape, form.plain, key, form.place)
+        """Make the colon of a key (below 0: of other keys), and what is behind it."""
+        tables, keys = self._tables, self._form_of(i).keys
+        key: Key = keys.key(leaf) if leaf >= 0 else ()
+        goal = tables.machine.member_goal(keys.shape, keys.plain, key, keys.place)
         colon = tables.member_colon(goal, is_known=leaf >= 0)
-        at = kernel.F_OTHER_COLON if leaf < 0 else kernel.F_SETS + form.n_words * (2 + len(form.texts)) + leaf
-        tables.pool[form.offset + at] = colon
+        tables.pool[keys.colon_at(leaf)] = colon
+
+    def behind_name(self, i: int, name: str) -> tuple[int, int]:
+        """The colon behind another key, of instance `i`, and the entry for the stack."""
+        tables = self._tables
+        colon = int(tables.pool[self._form_of(i).keys.colon_at(-1)])
+        made = self._named.get((i, name))
+        if made is None:
+            made = self._named[i, name] = self._name(i, name)
+        return colon, kernel.MEMBER | made << 1
+
+    def _name(self, i: int, name: str) -> int:
+        """The offset of a member with a new name."""
+        tables, form = self._tables, self._form_of(i)
+        following = self._form(form.keys, form.seen | {name})
+        blocked, required = self._sets(i)
+        n = form.keys.n_words
+        ordered = form.keys.offset + int(kernel.K_SETS)
+        sets = np.stack([blocked | tables.pool[ordered : ordered + n], required])
+        first = self._enter(following, sets)
+        number = self._numbers[form.keys.offset, following.seen]
+        return tables.put_in_pool(np.array([first, i, -2 - number], dtype=np.int64))
 
     # -- frames -----------------------------------------------------------------------------------------------------
 
@@ -149,15 +196,20 @@ class ObjectForms:
 
     def is_other(self, i: int, colon: int) -> bool:
         """Is a colon the one behind another key, of instance `i`, than the known ones?"""
-        return colon == int(self._tables.pool[self._form_of(i).offset + kernel.F_OTHER_COLON])
+        return colon == int(self._tables.pool[self._form_of(i).keys.colon_at(-1)])
+
+    def _sets(self, i: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Blocked and required leaves of a state."""
+        at, n = self._state(i) + int(kernel.O_SETS), self._form_of(i).keys.n_words
+        pool = self._tables.pool
+        return pool[at : at + n], pool[at + n : at + 2 * n]
 
     def _frame(self, i: int) -> ObjectFrame:
-        tables, form = self._tables, self._form_of(i)
-        at, n = self._state(i) + kernel.O_SETS, form.n_words
-        blocked, required = (form.key_set(tables.pool[at + k * n : at + k * n + n]) for k in (0, 1))
-        machine = tables.machine
-        left = machine.left_of(form.plain, required)
-        frame = machine.object_at(form.shape, (left,), ONLY, blocked, form.seen, form.place, sound=True)
+        keys, machine = self._form_of(i).keys, self._tables.machine
+        blocked, required = map(keys.key_set, self._sets(i))
+        left = machine.left_of(keys.plain, required)
+        seen = self._form_of(i).seen
+        frame = machine.object_at(keys.shape, (left,), ONLY, blocked, seen, keys.place, sound=True)
         assert frame is not None
         return frame
 
@@ -166,27 +218,18 @@ class ObjectForms:
         point = i - int(self._tables.pool[self._state(i) + kernel.O_INSTANCE])
         frame = self._frame(i)
         if point == kernel.WITHIN_KEY:
-            return ("key", frame, None, self._form_of(i).texts)
+            return ("key", frame, None, self._form_of(i).keys.texts)
         return ("object", frame, point - kernel.BEHIND_VALUE + 1)
 
     def return_of(self, number: int) -> Return:
         """A member that waits for its value."""
-        pool = self._tables.pool
         at = number & (kernel.MEMBER >> 1) - 1
-        _, i, leaf = pool[at : at + 3].tolist()
-        frame = self._tables.info(i)[1]
-        made = self._tables.machine.member(frame, int(self._form_of(i).keys[leaf]) if leaf >= 0 else ())
+        _, i, leaf = self._tables.pool[at : at + 3].tolist()
+        frame, machine = self._tables.info(i)[1], self._tables.machine
+        if leaf >= 0:
+            made = machine.member(frame, self._form_of(i).keys.key(leaf))
+        else:
+            (name,) = named(self._forms[-2 - leaf].seen - frame.seen) if leaf < -1 else [None]
+            made = machine.member(frame, (), name)
         assert made is not None
         return made
-
-
-def _is_plain(frame: ObjectFrame) -> bool:
-    """Are all states of the object known to the kernel's arithmetic of keys?"""
-    plain = frame.plain
-    return (
-        plain is not None
-        and plain.count is None
-        and not plain.names
-        and not frame.shape.key_tests
-        and len(named(frame.seen)) == len(frame.seen)
-    )

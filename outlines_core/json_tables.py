@@ -124,11 +124,11 @@ class JsonTables:
         consts[kernel.WS :, :4] = np.where(table[:, :4] != 0, table[:, :4] + kernel.WS, 0)
         consts[kernel.WS :, 4] = table[:, 4]
         regions: dict[str, NDArray[np.int64]] = {
-            "inst": np.full((128, kernel.INST), -1, dtype=np.int64),
-            "nodes": np.zeros((512, 6), dtype=np.int64),
-            "pool": np.zeros((256, 1), dtype=np.int64),
+            "inst": np.full((256, kernel.INST), -1, dtype=np.int64),
+            "nodes": np.zeros((1024, 6), dtype=np.int64),
+            "pool": np.zeros((2048, 1), dtype=np.int64),
             "hash": np.full((1024, 2), -1, dtype=np.int64),
-            "stack": np.zeros((64, 2), dtype=np.int64),
+            "stack": np.zeros((256, 2), dtype=np.int64),
             "consts": consts,
         }
         self.mem: NDArray[np.int64] = np.zeros(kernel.HEADER, dtype=np.int64)
@@ -572,6 +572,15 @@ class JsonTables:
             self._build_trie(i)
         return int(self.inst[i, kernel.I_TRIE])
 
+    def way_to(self, i: int, t: int) -> bytes:
+        """The bytes that lead to a trie node."""
+        root, way = self.root(i), bytearray()
+        while t != root:
+            way.append(int(self.nodes[t, 2]))
+            above = self.nodes[root:t]
+            t = root + int(np.flatnonzero((above[:, 0] <= t) & (t < above[:, 0] + above[:, 1]))[0])
+        return bytes(reversed(way))
+
     def depth_of(self, i: int, t: int, text: bytes) -> int:
         """How many bytes of a known text (which passes trie node `t`) lead to `t`."""
         node, depth = self.root(i), 0
@@ -593,18 +602,32 @@ class JsonTables:
         key = tuple(texts)
         root = self._tries.get(key)
         if root is None:
-            flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
-            indptr = np.zeros(len(texts) + 1, dtype=np.int64)
-            np.cumsum([len(text) for text in texts], out=indptr[1:])
-            nodes = np.zeros((1 + len(flat), 6), dtype=np.int64)
-            root = self._n_trie
-            n = kernel.build_trie(flat, indptr, root, nodes)
-            if root + n > self.nodes.shape[0]:
-                self._replace("nodes", enlarged(self.nodes, 2 * (root + n)))
-            self.nodes[root : root + n] = nodes[:n]
-            self._n_trie = root + n
-            self._tries[key] = root
+            root = self._tries[key] = self._put_nodes(_trie(texts))
         self._tries_of[id(listed)] = root, listed
+        return root
+
+    def trie_with(self, listed: list[str], names: list[str]) -> int:
+        """The root of the trie of some texts and names; its leaves are the texts, and one more for all names."""
+        if not names:
+            return self.trie_of(listed)
+        every = [(encoded(text), 1) for text in listed] + [(encoded(name), 0) for name in names]
+        every.sort()
+        nodes = _trie([text for text, _ in every])
+        is_text = np.array([known for _, known in every])
+        before = np.concatenate([[0], np.cumsum(is_text)])
+        ends = nodes[:, 3] >= 0
+        leaf = nodes[ends, 3]
+        nodes[ends, 3] = np.where(is_text[leaf] > 0, before[leaf], len(listed))
+        nodes[:, 4:6] = before[nodes[:, 4:6]]
+        return self._put_nodes(nodes)
+
+    def _put_nodes(self, nodes: NDArray[np.int64]) -> int:
+        root, n = self._n_trie, len(nodes)
+        nodes[:, 0] += root
+        if root + n > self.nodes.shape[0]:
+            self._replace("nodes", enlarged(self.nodes, 2 * (root + n)))
+        self.nodes[root : root + n] = nodes
+        self._n_trie = root + n
         return root
 
     def _key_start(self, frame: ObjectFrame) -> int:
@@ -691,6 +714,15 @@ def _leads_elsewhere(recognizer: Any, texts: list[bytes]) -> bool:
         if np.count_nonzero(row) <= inside:
             return False
     return True
+
+
+def _trie(texts: list[bytes]) -> NDArray[np.int64]:
+    """The nodes of the trie of some sorted texts."""
+    flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
+    indptr = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum([len(text) for text in texts], out=indptr[1:])
+    nodes = np.zeros((1 + len(flat), 6), dtype=np.int64)
+    return nodes[: kernel.build_trie(flat, indptr, 0, nodes)]
 
 
 def enlarged(array: NDArray[Any], n: int) -> NDArray[Any]:

@@ -100,7 +100,7 @@ from outlines_core.kernels.json_memory import (
     push,
     put_edge,
 )
-from outlines_core.kernels.json_objects import MEMBER, after_member, next_object
+from outlines_core.kernels.json_objects import MEMBER, next_object
 
 __all__ = [
     "ASK",
@@ -175,6 +175,7 @@ __all__ = [
     "build_trie",
     "fewest_tokens",
     "pack",
+    "push",
     "put_edge",
     "step",
     "walk",
@@ -455,7 +456,7 @@ def _return(mem, bits, out, d):  # type: ignore[no-untyped-def]
         entry = mem[mem[R_STACK] + 2 * sid]
         value = np.int64(ASK)
         if entry & MEMBER != 0:
-            value = after_member(mem, entry, bits)
+            value = mem[mem[R_POOL] + ((entry & (MEMBER - 1)) >> 1)]
         elif entry & 1 == 0:
             value = edge(mem, EDGE_RETURN, entry >> 1, bits, HOLE_RETURN)
         elif mem[M_GENERIC] != 0:

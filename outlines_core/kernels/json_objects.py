@@ -1,22 +1,23 @@
 """Plain objects: what may follow a member is found by the kernel, without a call to whoever fills the tables.
 
 Nearly every object says of its members one by one what they must be. Behind a member, such an object differs from what
-it was before in two sets of keys only: those that must not come any more, and those that still must. So all its states
-have one *form* in common, which is laid out when the object is first met, and what remains for each state is arithmetic
-of bit sets. Sets are over *leaves*: the object's keys in the order of their bytes, as in the trie of them.
+it was before in two sets of keys only: those that must not come any more, and those that still must. What its states
+have in common is laid out when the object is first met, and what remains for each state is arithmetic of bit sets.
+Sets are over *leaves*: the object's known keys in the order of their bytes, as in the trie of them, and one more leaf
+for the names of other keys that it has already, which are in the trie, too.
 
-A form, in the pool:
+In the pool:
 
-    words a set · leaves · may other keys come? · arena row of other keys · root of the trie · number of the form
-    · colon instance for other keys, 0: not made yet · the keys that have an order (a set)
-    · the keys that have values at all (a set) · for each leaf: what must not come after it, itself included (sets)
-    · for each leaf: its colon instance, 0: not made yet
+    keys     words a set · leaves · arena row of other keys, 0: there are none · their colon instance, 0: not made yet
+             · the keys that have an order (a set) · the keys that have values at all (a set)
+             · for each leaf: what must not come after it, itself included (sets) · for each leaf: its colon, as above
+    form     offset of the keys · flags of their lexeme · root of the trie · number of the form · offset of the form
+             behind a key whose name is not known here (0: the form is such a one itself)
+    state    offset of the form · its first instance · blocked, required, allowed keys (sets)
+    member   first instance behind it · instance of the key · leaf, or below 0: another key
 
-A state of an object, in the pool: offset of the form · its first instance · blocked, required, allowed keys (sets).
-Its three instances: behind a value, behind a comma, within a key (and I_OBJECT of each is the state's offset).
-
-A member, in the pool: first instance behind it (0: only the caller can tell) · instance of the key · leaf (-1: another
-key). It is pushed behind its key, not behind the colon, and it does not matter how its value ends.
+The three instances of a state: behind a value, behind a comma, within a key; I_OBJECT of each is the state's offset. A
+member is pushed behind its key, not behind the colon, and it does not matter how its value ends.
 """
 
 from __future__ import annotations
@@ -31,11 +32,9 @@ from outlines_core.kernels.json_memory import (
     COMMA,
     EDGE_MEMBER,
     EDGE_OBJECT,
-    EDGE_RETURN,
     FULL,
     HOLE,
     HOLE_MEMBER,
-    HOLE_RETURN,
     I_ALLOWED,
     I_CLASS,
     I_FLAGS,
@@ -53,7 +52,6 @@ from outlines_core.kernels.json_memory import (
     M_N_EDGES,
     M_N_INST,
     M_N_POOL,
-    OTHERS,
     QUOTE,
     R_CELLS,
     R_INST,
@@ -64,18 +62,18 @@ from outlines_core.kernels.json_memory import (
     STRING,
     STRUCT,
     WS,
-    edge,
     find,
     pack,
     push,
     put_edge,
 )
 
-__all__ = ["MEMBER", "after_member", "enter_object", "next_object"]
+__all__ = ["MEMBER", "enter_object", "next_object"]
 
 MEMBER: Final = 1 << 29
 """Set in an entry of the stack that is a member of a plain object: its offset << 1."""
-F_WORDS, F_LEAVES, F_OTHERS, F_ROW, F_TRIE, F_NUMBER, F_OTHER_COLON, F_SETS = constants(8)
+K_WORDS, K_LEAVES, K_ROW, K_COLON, K_SETS = constants(5)
+F_KEYS, F_FLAGS, F_TRIE, F_NUMBER, F_UNNAMED, F_SIZE = constants(6)
 O_FORM, O_INSTANCE, O_SETS = constants(3)
 BEHIND_VALUE, BEHIND_COMMA, WITHIN_KEY, INSTANCES = 0, 1, 2, 3
 _ENDS: Final = pack(1, close=True)
@@ -89,7 +87,7 @@ def enter_object(mem, form):  # type: ignore[no-untyped-def]
     There must be room for it in the pool; FULL if there is none elsewhere.
     """
     pool, at = mem[R_POOL], mem[M_N_POOL]
-    n = mem[pool + form + F_WORDS]
+    n = mem[pool + mem[pool + form + F_KEYS] + K_WORDS]
     sets = pool + at + O_SETS
     h = np.uint64(14695981039346656037) ^ np.uint64(form)
     for k in range(2 * n):
@@ -124,12 +122,13 @@ def enter_object(mem, form):  # type: ignore[no-untyped-def]
 def _lay_out(mem, form, at, first):  # type: ignore[no-untyped-def]
     """Find the allowed keys of a new state, and write its instances."""
     pool = mem[R_POOL]
-    n, leaves = mem[pool + form + F_WORDS], mem[pool + form + F_LEAVES]
+    keys = pool + mem[pool + form + F_KEYS]
+    n, leaves = mem[keys + K_WORDS], mem[keys + K_LEAVES]
     blocked = pool + at + O_SETS
     required, allowed = blocked + n, blocked + 2 * n
-    ordered = pool + form + F_SETS
+    ordered = keys + K_SETS
     possible, behind = ordered + n, ordered + 2 * n
-    done, others = True, mem[pool + form + F_OTHERS] != 0
+    done, others = True, mem[keys + K_ROW] != 0
     for w in range(n):
         mem[allowed + w] = 0
         done = done and mem[required + w] == 0
@@ -162,11 +161,11 @@ def _lay_out(mem, form, at, first):  # type: ignore[no-untyped-def]
     mem[inst + INST + I_CLASS + QUOTE] = first + WITHIN_KEY
     key = inst + INST * WITHIN_KEY
     mem[key + I_KIND] = STRING
-    mem[key + I_ROW] = mem[pool + form + F_ROW] if others else 0
+    mem[key + I_ROW] = mem[keys + K_ROW] if others else 0
     mem[key + I_TRIE] = mem[pool + form + F_TRIE]
     mem[key + I_LEAST] = 0
     mem[key + I_MOST] = -1
-    mem[key + I_FLAGS] = OTHERS if others else 0
+    mem[key + I_FLAGS] = mem[pool + form + F_FLAGS] if others else 0
     mem[key + I_ALLOWED] = at + O_SETS + 2 * n
 
 
@@ -180,20 +179,22 @@ def _member(mem, i, leaf):  # type: ignore[no-untyped-def]
     pool = mem[R_POOL]
     state = mem[mem[R_INST] + INST * i + I_OBJECT]
     form = mem[pool + state + O_FORM]
-    n = mem[pool + form + F_WORDS]
+    keys = pool + mem[pool + form + F_KEYS]
+    n = mem[keys + K_WORDS]
     if mem[M_N_POOL] + 3 * n + 8 > mem[R_POOL_SIZE] or 2 * (mem[M_N_EDGES] + 2) >= mem[R_CELLS]:
         return np.int64(FULL)
-    first = np.int64(0)
+    sets = pool + mem[M_N_POOL] + O_SETS
+    behind = keys + K_SETS + (2 + leaf) * n if leaf >= 0 else keys + K_SETS  # others come behind all that have an order
+    for k in range(n):
+        mem[sets + k] = mem[pool + state + O_SETS + k] | mem[behind + k]
+        mem[sets + n + k] = mem[pool + state + O_SETS + n + k]
     if leaf >= 0:
-        sets = pool + mem[M_N_POOL] + O_SETS
-        behind = pool + form + F_SETS + (2 + leaf) * n
-        for k in range(n):
-            mem[sets + k] = mem[pool + state + O_SETS + k] | mem[behind + k]
-            mem[sets + n + k] = mem[pool + state + O_SETS + n + k]
         mem[sets + n + (leaf >> 6)] &= ~(np.int64(1) << np.int64(leaf & 63))
-        first = enter_object(mem, form)
-        if first < 0:
-            return first
+    else:
+        form = mem[pool + form + F_UNNAMED]
+    first = enter_object(mem, form)
+    if first < 0:
+        return first
     made = mem[M_N_POOL]
     mem[pool + made] = first
     mem[pool + made + 1] = i
@@ -210,12 +211,11 @@ def next_object(mem, i, leaf, out, d):  # type: ignore[no-untyped-def]
     i, leaf  the instance of the key, and its leaf, -1 if it is another key
     """
     pool = mem[R_POOL]
-    state = mem[mem[R_INST] + INST * i + I_OBJECT]
-    form = pool + mem[pool + state + O_FORM]
-    colon = mem[form + F_OTHER_COLON]
+    form = pool + mem[pool + mem[mem[R_INST] + INST * i + I_OBJECT] + O_FORM]
+    keys = pool + mem[form + F_KEYS]
+    colon = mem[keys + K_COLON]
     if leaf >= 0:
-        n = mem[form + F_WORDS]
-        colon = mem[form + F_SETS + (2 + mem[form + F_LEAVES]) * n + leaf]
+        colon = mem[keys + K_SETS + (2 + mem[keys + K_LEAVES]) * mem[keys + K_WORDS] + leaf]
     if colon == 0:
         mem[M_KIND] = HOLE_MEMBER
         mem[M_A] = i
@@ -233,12 +233,3 @@ def next_object(mem, i, leaf, out, d):  # type: ignore[no-untyped-def]
     out[d, 3] = WS + 1
     out[d, 4] = sid
     return np.int64(LIVE)
-
-
-@njit(cache=True, nogil=True)
-def after_member(mem, entry, bits):  # type: ignore[no-untyped-def]
-    """The instance behind the value of a member that ended with outcome `bits`; -1 and a hole in meta."""
-    first = mem[mem[R_POOL] + ((entry & (MEMBER - 1)) >> 1)]
-    if first != 0:
-        return first
-    return edge(mem, EDGE_RETURN, entry >> 1, bits, HOLE_RETURN)
