@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["ObjectForms"]
 
 
+_K_COLON, _K_SETS, _O_SETS, _F_SIZE = map(int, (kernel.K_COLON, kernel.K_SETS, kernel.O_SETS, kernel.F_SIZE))
+
+
+def _packed(n_words: int, before: list[int], sets: tuple[int, ...], n_behind: int = 0) -> NDArray[np.int64]:
+    """Numbers, then sets of leaves, then zeros."""
+    if n_words > 1:
+        sets = tuple(bits >> 64 * w & (1 << 64) - 1 for bits in sets for w in range(n_words))
+    return np.array([*before, *sets, *[0] * n_behind], dtype=np.uint64).view(np.int64)
+
+
 class _Keys:
     """What the states of an object have in common, whatever other keys it has by now.
 
@@ -44,23 +54,14 @@ class _Keys:
         possible = machine.possible(shape, plain) & ~plain.absent
         if not tables.all_spellable:
             possible = sum(1 << k for k in bits_of(possible) if tables.spellable(shape.keys[k]))
-        numbers = np.zeros(kernel.K_SETS + n * (2 + n_leaves) + n_leaves, dtype=np.int64)
-        numbers[kernel.K_WORDS], numbers[kernel.K_LEAVES] = n, n_leaves
-        numbers[kernel.K_ROW] = FREE if machine.takes_others(shape, plain) else 0
-        sets = numbers[kernel.K_SETS : kernel.K_SETS + n * (2 + n_leaves)].reshape(2 + n_leaves, n)
-        known = self.words(shape.ordered_mask, possible, *shape.blocked)
-        sets[:2] = known[:2]
-        sets[2 + self.leaves] = known[2:]
-        self.offset = tables.put_in_pool(numbers)
+        row = FREE if machine.takes_others(shape, plain) else 0
+        sets = (self.bits(shape.ordered_mask), self.bits(possible), *shape.blocked_leaves, 0)
+        self.offset = tables.put_in_pool(_packed(n, [n, n_leaves, row, 0], sets, n_leaves))
 
-    def words(self, *sets: int) -> NDArray[np.int64]:
-        """(len(sets), n_words): sets of keys as sets of leaves."""
-        n_bytes = 8 * self.n_words
-        raw = np.frombuffer(b"".join(bits.to_bytes(n_bytes, "little") for bits in sets), dtype=np.uint8)
-        by_key = np.unpackbits(raw.reshape(-1, n_bytes), axis=1, bitorder="little")
-        by_leaf = np.zeros_like(by_key)
-        by_leaf[:, self.leaves] = by_key[:, : len(self.leaves)]
-        return np.packbits(by_leaf, axis=1, bitorder="little").view("<i8")
+    def bits(self, keys: int) -> int:
+        """A set of keys as a set of leaves."""
+        leaves = self.leaves
+        return sum(1 << leaves[k] for k in bits_of(keys))
 
     def key_set(self, words: NDArray[np.int64]) -> int:
         """A set of leaves as a set of keys."""
@@ -73,8 +74,8 @@ class _Keys:
     def colon_at(self, leaf: int) -> int:
         """Where in the pool the colon of a key is; below 0: of other keys."""
         if leaf < 0:
-            return self.offset + int(kernel.K_COLON)
-        return self.offset + int(kernel.K_SETS) + self.n_words * (2 + self.n_leaves) + leaf
+            return self.offset + _K_COLON
+        return self.offset + _K_SETS + self.n_words * (2 + self.n_leaves) + leaf
 
 
 class _Form(NamedTuple):
@@ -105,7 +106,8 @@ class ObjectForms:
             known = 0
             if plain is not None and plain.count is None and not plain.names and not frame.shape.key_tests:
                 keys = self._keys_of(frame, plain)
-                known = self._enter(self._form(keys, frame.seen), keys.words(frame.blocked, plain.required))
+                sets = _packed(keys.n_words, [], (keys.bits(frame.blocked), keys.bits(plain.required)))
+                known = self._enter(self._form(keys, frame.seen), sets)
             self._entered[frame.id] = known
         return known
 
@@ -123,27 +125,27 @@ class ObjectForms:
         if number is None:
             names = sorted(named(seen), key=encoded)
             trie = self._tables.trie_with(keys.shape.sorted_keys, names)
-            unnamed = 0
+            forms, flags = [seen], [memory.OTHERS | (memory.UNNAMED if () in seen else 0)]
             if () not in seen:
-                unnamed = self._add_form(keys, seen | {()}, memory.OTHERS | memory.UNNAMED, trie, 0)
-            self._add_form(keys, seen, memory.OTHERS | (0 if unnamed else memory.UNNAMED), trie, unnamed)
-            number = self._numbers[what]
+                forms, flags = [seen, seen | {()}], [*flags, memory.OTHERS | memory.UNNAMED]
+            first = len(self._forms)
+            numbers = [[keys.offset, flag, trie, first + k, 0] for k, flag in enumerate(flags)]
+            offset = self._tables.put_in_pool(np.array(numbers, dtype=np.int64).ravel())
+            for k, one in enumerate(forms):
+                self._numbers[keys.offset, one] = first + k
+                self._forms.append(_Form(offset + k * _F_SIZE, keys, one))
+            if len(forms) > 1:
+                self._tables.pool[offset + kernel.F_UNNAMED] = offset + _F_SIZE
+            number = first
         return self._forms[number]
-
-    def _add_form(self, keys: _Keys, seen: Seen, flags: int, trie: int, unnamed: int) -> int:
-        number = self._numbers[keys.offset, seen] = len(self._forms)
-        numbers = np.array([keys.offset, flags, trie, number, unnamed], dtype=np.int64)
-        offset = self._tables.put_in_pool(numbers)
-        self._forms.append(_Form(offset, keys, seen))
-        return offset
 
     def _enter(self, form: _Form, sets: NDArray[np.int64]) -> int:
         """The first instance of a state; sets: blocked and required leaves."""
         tables = self._tables
         while True:
             tables.reserve(self.widest)
-            at = int(tables.mem[memory.M_N_POOL]) + int(kernel.O_SETS)
-            tables.pool[at : at + sets.size] = sets.ravel()
+            at = int(tables.mem[memory.M_N_POOL]) + _O_SETS
+            tables.pool[at : at + sets.size] = sets
             first = int(kernel.enter_object(tables.mem, form.offset))
             if first >= 0:
                 return first
@@ -179,8 +181,8 @@ class ObjectForms:
         following = self._form(form.keys, form.seen | {name})
         blocked, required = self._sets(i)
         n = form.keys.n_words
-        ordered = form.keys.offset + int(kernel.K_SETS)
-        sets = np.stack([blocked | tables.pool[ordered : ordered + n], required])
+        ordered = form.keys.offset + _K_SETS
+        sets = np.concatenate([blocked | tables.pool[ordered : ordered + n], required])
         first = self._enter(following, sets)
         number = self._numbers[form.keys.offset, following.seen]
         return tables.put_in_pool(np.array([first, i, -2 - number], dtype=np.int64))
@@ -200,7 +202,7 @@ class ObjectForms:
 
     def _sets(self, i: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Blocked and required leaves of a state."""
-        at, n = self._state(i) + int(kernel.O_SETS), self._form_of(i).keys.n_words
+        at, n = self._state(i) + _O_SETS, self._form_of(i).keys.n_words
         pool = self._tables.pool
         return pool[at : at + n], pool[at + n : at + 2 * n]
 

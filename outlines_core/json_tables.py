@@ -8,6 +8,7 @@ costly and mostly not asked for.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -78,6 +79,7 @@ _ROOM: Final = 8
 _ALL_BITS: Final = (1 << 64) - 1
 _UNFILLED: Final = -1
 _KEYWORDS: Final = {LETTER_N: (b"null", 1), LETTER_F: (b"false", 2), LETTER_T: (b"true", 4)}
+_SHAPES: Final = {"inst": (192, kernel.INST), "nodes": (512, 6), "pool": (1024,), "hash": (1024, 2), "stack": (128, 2)}
 _REGION_AT: Final = {
     "inst": kernel.R_INST,
     "nodes": kernel.R_NODES,
@@ -123,49 +125,49 @@ class JsonTables:
         table = whitespace.table
         consts[kernel.WS :, :4] = np.where(table[:, :4] != 0, table[:, :4] + kernel.WS, 0)
         consts[kernel.WS :, 4] = table[:, 4]
-        regions: dict[str, NDArray[np.int64]] = {
-            "inst": np.full((256, kernel.INST), -1, dtype=np.int64),
-            "nodes": np.zeros((1024, 6), dtype=np.int64),
-            "pool": np.zeros((2048, 1), dtype=np.int64),
-            "hash": np.full((1024, 2), -1, dtype=np.int64),
-            "stack": np.zeros((256, 2), dtype=np.int64),
-            "consts": consts,
-        }
         self.mem: NDArray[np.int64] = np.zeros(kernel.HEADER, dtype=np.int64)
         self.inst: NDArray[np.int64]
         self.nodes: NDArray[np.int64]
         self.stack: NDArray[np.int64]
         self.pool: NDArray[np.int64]
         self.consts: NDArray[np.int64]
-        self._lay_out(regions)
+        self._regions: dict[str, NDArray[np.int64]] = {}
+        self._lay_out(_SHAPES | {"consts": consts.shape})
+        self.consts[:] = consts
         self.mem[kernel.M_N_STACK] = self.mem[kernel.M_N_POOL] = 1
         self.mem[kernel.M_N_INST] = 2
         self.inst[:2] = 0
         self.inst[0, kernel.I_FLAGS] = kernel.COUNTED
         self.inst[0, kernel.I_MOST] = -1
 
-    def _lay_out(self, regions: dict[str, NDArray[np.int64]]) -> None:
-        """Put the regions into one array, one behind the other, and make views of them."""
-        mem = np.empty(kernel.HEADER + sum(r.size for r in regions.values()), dtype=np.int64)
+    def _lay_out(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Put the regions into one array, one behind the other, and make views of them; what they hold is kept."""
+        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        mem = np.zeros(kernel.HEADER + sum(sizes.values()), dtype=np.int64)
         mem[: kernel.HEADER] = self.mem[: kernel.HEADER]
         at = kernel.HEADER
-        views: dict[str, NDArray[Any]] = {}
-        for name, region in regions.items():
-            views[name] = mem[at : at + region.size].reshape(region.shape)
-            views[name][:] = region
+        old, views = self._regions, {}
+        for name, shape in shapes.items():
+            views[name] = view = mem[at : at + sizes[name]].reshape(shape)
             mem[_REGION_AT[name]] = at
-            at += region.size
-        mem[kernel.R_CELLS] = regions["hash"].shape[0]
-        mem[kernel.R_STACK_SIZE] = regions["stack"].shape[0]
-        mem[kernel.R_INST_SIZE] = regions["inst"].shape[0]
-        mem[kernel.R_POOL_SIZE] = regions["pool"].shape[0]
+            at += sizes[name]
+            known = old.get(name, view[:0])
+            view[: len(known)] = known
+            if name in ("inst", "hash"):
+                view[len(known) :] = -1
+        mem[kernel.R_CELLS] = shapes["hash"][0]
+        mem[kernel.R_STACK_SIZE] = shapes["stack"][0]
+        mem[kernel.R_INST_SIZE] = shapes["inst"][0]
+        mem[kernel.R_POOL_SIZE] = shapes["pool"][0]
         self.mem, self._regions = mem, views
         self.handles[masks.H_MEM] = mem
         self.inst, self.nodes, self.stack, self.consts = views["inst"], views["nodes"], views["stack"], views["consts"]
-        self.pool = views["pool"][:, 0]
+        self.pool = views["pool"]
 
-    def _replace(self, name: str, region: NDArray[np.int64]) -> None:
-        self._lay_out({**self._regions, name: region})
+    def _enlarge(self, name: str, n: int) -> None:
+        """Make a region `n` pieces long."""
+        shapes = {other: view.shape for other, view in self._regions.items()}
+        self._lay_out({**shapes, name: (n, *shapes[name][1:])})
 
     @property
     def rows(self) -> NDArray[np.int32]:
@@ -235,12 +237,14 @@ class JsonTables:
                 raise LimitExceededError(
                     f"more than {n:,} nested contexts (Limits.max_states)", given=n, limit=self.limits.max_states
                 )
-            self._replace("stack", enlarged(self.stack, 2 * n))
+            self._enlarge("stack", 2 * n)
 
     def _rehash(self) -> None:
         old = self._regions["hash"]
         entries = old[old[:, 0] != -1].tolist()
-        self._replace("hash", np.full((4 * old.shape[0], 2), -1, dtype=np.int64))
+        n = old.shape[0]
+        old[:] = -1
+        self._enlarge("hash", 4 * n)
         self.mem[kernel.M_N_EDGES] = 0
         low = (1 << 30) - 1
         for key, value in entries:
@@ -267,10 +271,7 @@ class JsonTables:
         return n
 
     def _more_instances(self) -> None:
-        n = self.inst.shape[0]
-        larger = np.full((2 * n, kernel.INST), -1, dtype=np.int64)
-        larger[:n] = self.inst
-        self._replace("inst", larger)
+        self._enlarge("inst", 2 * self.inst.shape[0])
 
     def _note_instances(self) -> None:
         """Take note of the instances that the kernel has made: of plain objects."""
@@ -546,7 +547,7 @@ class JsonTables:
         """Make room for `n` more numbers in the pool."""
         needed = int(self.mem[kernel.M_N_POOL]) + n
         if needed > self.pool.shape[0]:
-            self._replace("pool", enlarged(self._regions["pool"], 2 * needed))
+            self._enlarge("pool", 2 * needed)
 
     def put_in_pool(self, numbers: NDArray[np.int64]) -> int:
         """Where in the pool the numbers are now."""
@@ -625,7 +626,7 @@ class JsonTables:
         root, n = self._n_trie, len(nodes)
         nodes[:, 0] += root
         if root + n > self.nodes.shape[0]:
-            self._replace("nodes", enlarged(self.nodes, 2 * (root + n)))
+            self._enlarge("nodes", 2 * (root + n))
         self.nodes[root : root + n] = nodes
         self._n_trie = root + n
         return root

@@ -679,9 +679,10 @@ class Machine:
         sub = shape.asked.get(memo)
         if sub is None:
             sub = FALSE_SUB
-            if all(shape.name_ok(name, key) for _, name in plain.names):
-                sub = self.lowering.both([shape.child(props, key) for _, props in plain.props])
-                if not self.sat.sub(sub):
+            if not plain.names or all(shape.name_ok(name, key) for _, name in plain.names):
+                subs = [shape.child(props, key) for _, props in plain.props]
+                sub = subs[0] if len(subs) == 1 else self.lowering.both(subs)
+                if sub != TRUE_SUB and not self.sat.sub(sub):
                     sub = FALSE_SUB
             shape.asked[memo] = sub
         return sub

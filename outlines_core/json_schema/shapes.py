@@ -14,9 +14,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from outlines_core.json_schema.splits import Props
 
 if TYPE_CHECKING:
@@ -91,11 +88,10 @@ class ObjectShape:
         return self._before is None
 
     @cached_property
-    def leaves(self) -> NDArray[np.int64]:
+    def leaves(self) -> list[int]:
         """For each known key its place among the keys sorted by their bytes."""
-        places = np.empty(len(self.keys), dtype=np.int64)
-        places[[self.number[key] for key in self.sorted_keys]] = np.arange(len(self.keys))
-        return places
+        places = {key: place for place, key in enumerate(self.sorted_keys)}
+        return [places[key] for key in self.keys]
 
     @cached_property
     def sorted_keys(self) -> list[str]:
@@ -103,9 +99,22 @@ class ObjectShape:
         return sorted(self.keys, key=encoded)
 
     @cached_property
-    def blocked(self) -> list[int]:
-        """`blocked_by` of each known key."""
-        return [self.blocked_by(key) for key in range(len(self.keys))]
+    def blocked_leaves(self) -> list[int]:
+        """`blocked_by` of the known keys, all in leaves (`leaves`) instead of keys."""
+        bits = [1 << leaf for leaf in self.leaves]
+        ordered = sum(bits[key] for key in bits_of(self.ordered_mask))
+        found, before = [0] * len(bits), 0
+        for key, bit in enumerate(bits):
+            if not self.ordered_mask >> key & 1:
+                behind = bit | ordered
+            elif self._before is not None:
+                behind = bit | sum(bits[k] for k in bits_of(self._before[key]))
+            elif self._single >> key & 1:
+                behind = before = before | bit
+            else:
+                behind = bit
+            found[bit.bit_length() - 1] = behind
+        return found
 
     # -- order ------------------------------------------------------------------------------------------------------
 
@@ -141,6 +150,9 @@ class ObjectShape:
         return known
 
     def _child(self, props: Props, key: Key) -> Sub:
+        if not props.patterns:
+            own = props.listed.get(self.keys[key]) if isinstance(key, int) else None
+            return props.additional if own is None else own
         subs = []
         if isinstance(key, int):
             text = self.keys[key]
