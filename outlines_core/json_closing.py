@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError
-from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula
 from outlines_core.json_schema.lexemes import ONLY, Cubes
 from outlines_core.json_schema.machine import (
@@ -39,6 +38,7 @@ from outlines_core.json_schema.machine import (
 from outlines_core.json_schema.shapes import bits_of
 from outlines_core.json_tables import AFTER, NEXT, encoded
 from outlines_core.kernels import json as kernel
+from outlines_core.kernels.json_memory import FREE
 
 if TYPE_CHECKING:
     from outlines_core.json_core import JsonCore

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.formula import Formula
 from outlines_core.json_schema.lexemes import ONLY
 from outlines_core.json_schema.machine import ObjectFrame, PlainObject, Return
 from outlines_core.json_schema.shapes import Key, Seen, bits_of, encoded, named
 from outlines_core.kernels import json_memory as memory
 from outlines_core.kernels import json_objects as kernel
+from outlines_core.kernels.json_memory import FREE
 
 if TYPE_CHECKING:
     from outlines_core.json_tables import JsonTables

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from outlines_core.automaton import MaskedCore
 from outlines_core.json_inside import Inside
 from outlines_core.json_masks import LexemeMasks, Whitespace
-from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.machine import Machine
 from outlines_core.json_states import NO_RECORDS, JsonStates, Records
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels import json_masks as masks
 from outlines_core.kernels.dfa import mask_hash, mask_to_ids
+from outlines_core.kernels.json_memory import FREE
 from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
 from outlines_core.vocabulary import Vocabulary
@@ -170,7 +170,7 @@ class JsonMasks(MaskedCore, JsonStates):
             node = int(self.mem[kernel.M_NODE])
             given = self._resolve(n, state, node)
 
-    def _fill_tops(self, state: int, config: list[int], runs: tuple[int, int, int, int]) -> int:
+    def _fill_tops(self, state: int, config: list[int], runs: tuple[int, int, int]) -> int:
         """Walk the subtrees behind whitespace."""
         i, sid = config[0], config[4]
         exit_, node, given, may_end = 0, -1, 0, self.accepting[state]

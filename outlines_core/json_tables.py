@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_objects import ObjectForms
-from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula
 from outlines_core.json_schema.machine import (
@@ -43,6 +42,7 @@ from outlines_core.kernels.json_memory import (
     COLON,
     COMMA,
     DIGIT,
+    FREE,
     LBRACE,
     LBRACK,
     LETTER_F,

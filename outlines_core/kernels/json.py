@@ -841,10 +841,11 @@ def _keeps_words(rows, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
+def walk_inside(mem, rows, vocabulary, words, kind, path, node, stop, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
     """Tokens that stay inside a lexeme of which nothing but its content state counts, and the nodes where it ends.
 
     words     (n_nodes,) uint8, from `words_below`
+    node, stop  nodes to walk
     kind      STRING or PLAIN
     path      (max_depth + 2, 5) int64: instance 0, c, escape state (without a count), characters read, last 8 bytes
     out_mask  (n_words + 1,) uint32; bits are added
@@ -855,11 +856,10 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, length
     """
     info, end, token = vocabulary
     consts = mem[R_CONSTS]
-    n_nodes = info.shape[0]
     counting = lengths.shape[0] > 0
     zero = np.int64(0)
     tested, keeps = np.int64(-1), False
-    while node < n_nodes:
+    while node < stop:
         packed = np.int64(info[node])
         depth = packed >> 8
         b = packed & 255
@@ -933,11 +933,12 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, length
 
 
 @njit(cache=True, nogil=True)
-def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, low, high, path, given, out_mask):  # type: ignore[no-untyped-def]
+def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, before, low, high, path, given, out_mask):  # type: ignore[no-untyped-def]
     """`walk` below every exit of a lexeme.
 
     i, t0, sid  of the lexeme's configuration where the tokens begin
     exits       as `walk_inside` leaves them; only those with low <= characters <= high
+    before      bytes on the way to an exit that are in front of the lexeme
     meta        meta[M_EXIT], meta[M_NODE]: where to begin (0, -1), and where to go on after a status other than LIVE
     """
     info, end, _ = vocabulary
@@ -965,7 +966,7 @@ def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, low, high, path, given,
                 node = np.int64(-1)
                 continue
             depth = np.int64(info[top]) >> 8
-            t = _text_at(mem, vocabulary, exits, k, t0, path)
+            t = _text_at(mem, vocabulary, exits, before, k, t0, path)
             path[depth - 1, 0] = i
             path[depth - 1, 1] = exits[k, 1]
             path[depth - 1, 2] = t
@@ -1003,15 +1004,15 @@ def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, low, high, path, given,
 
 
 @njit(cache=True, nogil=True)
-def _text_at(mem, vocabulary, exits, k, t0, path):  # type: ignore[no-untyped-def]
+def _text_at(mem, vocabulary, exits, before, k, t0, path):  # type: ignore[no-untyped-def]
     """The trie node of known texts at exit `k`, 0 if what was read is none."""
-    depth = np.int64(vocabulary[0][exits[k, 0]]) >> 8
-    if t0 == 0 or depth == 1:
+    length = (np.int64(vocabulary[0][exits[k, 0]]) >> 8) - 1 - before
+    if t0 == 0 or length == 0:
         return np.int64(t0)
-    if depth > 9:
-        return np.int64(_along(mem, vocabulary, path, exits[k, 0], t0))
+    if length > 8:
+        return np.int64(_along(mem, vocabulary, path, exits[k, 0], before, t0))
     t, x = np.int64(t0), np.int64(0)
-    for d in range(depth - 2, -1, -1):
+    for d in range(length - 1, -1, -1):
         t, x = _texts_only(mem, t, x, exits[k, 4] >> 8 * d & 255)
         if t == 0:
             break
@@ -1019,21 +1020,24 @@ def _text_at(mem, vocabulary, exits, k, t0, path):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _along(mem, vocabulary, path, top, t):  # type: ignore[no-untyped-def]
-    """The trie node of known texts that the bytes on the way to vocabulary node `top` lead to from `t`, 0 if none."""
+def _along(mem, vocabulary, path, top, before, t):  # type: ignore[no-untyped-def]
+    """The trie node of known texts that bytes on the way to vocabulary node `top` lead to from `t`, 0 if none.
+
+    before  as in `walk_exits`
+    """
     info = vocabulary[0]
     depth = np.int64(info[top]) >> 8
     # the nodes above `top`: going back, the last one of each smaller depth
     node = top - 1
     want = depth - 1
-    while want > 0:
+    while want > before:
         packed = np.int64(info[node])
         if packed >> 8 == want:
             path[want, 3] = packed & 255
             want -= 1
         node -= 1
     x = np.int64(0)
-    for d in range(1, depth):
+    for d in range(before + 1, depth):
         t, x = _texts_only(mem, t, x, path[d, 3])
         if t == 0:
             return t

@@ -21,22 +21,32 @@ from outlines_core.kernels.json_memory import (
     DEAD,
     END_INSTANCE,
     EXACT,
+    FREE,
+    FULL,
+    GOTO_MASK,
     I_CLASS,
+    I_FLAGS,
     I_KIND,
     I_LEAST,
+    I_ROW,
     I_TRIE,
     INST,
     LIVE,
     M_EXACT,
     M_EXIT,
     M_GENERIC,
+    M_INNER,
     M_N_CONFIGS,
     M_NODE,
+    OTHERS,
     OUTCOME,
     PLAIN,
+    QUOTE,
     R_CONSTS,
     R_INST,
     R_NODES,
+    RECORD,
+    push,
 )
 
 __all__ = [
@@ -54,6 +64,7 @@ __all__ = [
 
 H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_TEXTS, H_SIZE = constants(11)
 T_INFO, T_END, T_TOKEN, T_TEXT, T_LIVE, T_SIZE = constants(6)  # the last two: of texts behind quotes
+B_TOPS, B_IDS, B_EXITS, B_SIZE = constants(4)
 W_ROW, W_WORDS, W_IDS, W_TOKENS, W_CHARS, W_EXITS, W_OTHERS, W_SIZE = constants(8)
 WIDTH: Final = 259  # of a row of the arena
 NO_ROOM: Final = -4
@@ -275,42 +286,87 @@ def fill_whole(handles, arena, trie, i, c, t, x, sid, node, given, may_end):  # 
 
 
 @njit(cache=True, nogil=True)
+def _opens(mem, i):  # type: ignore[no-untyped-def]
+    """What a quote leads to in a structural state, if it opens a string that may hold anything at first; else 0."""
+    inst = mem[R_INST] + INST * i
+    value = mem[inst + I_CLASS + QUOTE]
+    if value <= 0:
+        return np.int64(0)
+    target = mem[R_INST] + INST * (value & GOTO_MASK)
+    if mem[target + I_ROW] != FREE or mem[target + I_FLAGS] & ~OTHERS != 0:
+        return np.int64(0)
+    return np.int64(value)
+
+
+@njit(cache=True, nogil=True)
 def fill_tops(  # type: ignore[no-untyped-def]
-    handles, arena, trie, i, sid, first, n_first, tops, n_tops, exit_, node, given, may_end
+    handles, arena, trie, i, sid, first, n_first, runs, exit_, node, given, may_end
 ):
     """The mask of a structural state, as `fill_whole`.
 
     first  address of (n_first,) int32: the tokens of whitespace alone
-    tops   address of (n_tops, 2) int64: nodes behind whitespace, and the state of the whitespace there
+    runs   table of what follows whitespace (B_*): nodes, each with the state of the whitespace there; where it is a
+           quote, which ids stay inside a string without constraints, and which exits from it there are
     exit_  0 to begin; else what meta[M_EXIT] was
     """
     mem, rows, words = _numbers(handles, H_MEM), _arena(arena), _bits(handles, H_WORDS)
     path = _places(handles, H_PATH)
     vocabulary = _trie(trie)
     info, end, _ = vocabulary
-    places = carray(as_pointer(tops), (n_tops, 2), np.int64)
+    pointer, n_tops = pointer_to(runs, B_TOPS)
+    places = carray(pointer, (n_tops, 6), np.int64)
     mem[M_GENERIC] = 1
     if exit_ == 0 and node < 0:
         words[:] = 0
         _allow(words, carray(as_pointer(first), (n_first,), np.int32))
+        mem[M_INNER] = 0
     classes = mem[R_INST] + INST * i + I_CLASS
     consts = mem[R_CONSTS]
+    opens = _opens(mem, i)
     for k in range(exit_, n_tops):
         top = places[k, 0]
-        if node < 0:
-            packed = np.int64(info[top])
-            if mem[classes + mem[consts + 8 * (packed & 255)]] == 0:
-                continue
-            node = top
-            e = (packed >> 8) - 1
-            path[e, 0] = i
-            path[e, 1] = 0
-            path[e, 2] = 0
-            path[e, 3] = places[k, 1]
-            path[e, 4] = sid
-        status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, words)
+        packed = np.int64(info[top])
+        begin = node < 0
+        if begin and mem[classes + mem[consts + 8 * (packed & 255)]] == 0:
+            continue
+        if opens != 0 and places[k, 3] != 0:
+            inner = sid
+            made = opens >> 30 & GOTO_MASK
+            if made:
+                inner = push(mem, sid, made << 1 | (np.int64(1) if opens & RECORD else np.int64(0)))
+                if inner < 0:
+                    mem[M_EXIT] = k
+                    mem[M_NODE] = -1
+                    return np.int64(FULL)
+            if begin:
+                _allow(words, _small(runs, B_IDS)[places[k, 2] : places[k, 3]])
+                mem[M_INNER] = 0
+            target = opens & GOTO_MASK
+            exits = _places(runs, B_EXITS)[places[k, 4] : places[k, 5]]
+            mem[M_EXIT] = mem[M_INNER]
+            mem[M_NODE] = node
+            status = np.int64(LIVE)
+            if exits.shape[0] > 0:
+                t = mem[mem[R_INST] + INST * target + I_TRIE]
+                depth, most = packed >> 8, np.int64(1) << np.int64(30)
+                zero = np.int64(0)
+                status = walk_exits(
+                    mem, rows, vocabulary, target, t, inner, exits, depth, zero, most, path, given, words
+                )
+        else:
+            if begin:
+                node = top
+                e = (packed >> 8) - 1
+                path[e, 0] = i
+                path[e, 1] = 0
+                path[e, 2] = 0
+                path[e, 3] = places[k, 1]
+                path[e, 4] = sid
+            status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, words)
+            mem[M_EXIT] = 0
         given = np.int64(0)
         if status != LIVE:
+            mem[M_INNER] = mem[M_EXIT]
             mem[M_EXIT] = k
             return status
         node = np.int64(-1)
@@ -333,7 +389,9 @@ def fill_exits(  # type: ignore[no-untyped-def]
     mem[M_EXIT] = exit_
     mem[M_NODE] = node
     if n_exits > 0:
-        status = walk_exits(mem, _arena(arena), _trie(trie), i, t, sid, places, low, high, path, given, words)
+        status = walk_exits(
+            mem, _arena(arena), _trie(trie), i, t, sid, places, np.int64(0), low, high, path, given, words
+        )
         if status != LIVE:
             return status
     return _finished(handles, words, may_end)
@@ -344,7 +402,7 @@ def _clear_texts(mem, vocabulary, words, path, t, exits, out):  # type: ignore[n
     """Forbid the tokens below the exits at which a known text is complete; out: these exits, and how many."""
     n = 0
     for k in range(exits.shape[0]):
-        node = _text_at(mem, vocabulary, exits, k, t, path)
+        node = _text_at(mem, vocabulary, exits, np.int64(0), k, t, path)
         if node > 0 and mem[mem[R_NODES] + 6 * node + 3] >= 0:
             for j in range(5):
                 out[n, j] = exits[k, j]
@@ -395,7 +453,7 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
     mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
     vocabulary = _trie(trie)
     mem[M_GENERIC] = 1
-    last = words.shape[0] - 1
+    last, zero = words.shape[0] - 1, np.int64(0)
     live = _bits(texts, T_LIVE)
     tokens, chars = _small(inside, W_TOKENS), _small(inside, W_CHARS)
     if tokens.shape[0] > 0:
@@ -420,7 +478,7 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
     mem[M_EXIT] = 0
     mem[M_NODE] = -1
     if others.shape[0] > 0:
-        status = walk_exits(mem, rows, vocabulary, i, t, sid, others, low, high, path, np.int64(0), words)
+        status = walk_exits(mem, rows, vocabulary, i, t, sid, others, zero, low, high, path, zero, words)
         if status != LIVE:
             return status
     if t != 0:  # a token that completes a known text does what that one asks for
@@ -431,7 +489,9 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
         if n > 0:
             mem[M_EXIT] = 0
             mem[M_NODE] = -1
-            status = walk_exits(mem, rows, vocabulary, i, t, sid, found[:n], low, high, path, np.int64(0), words)
+            status = walk_exits(
+                mem, rows, vocabulary, i, t, sid, found[:n], np.int64(0), low, high, path, np.int64(0), words
+            )
             if status != LIVE:
                 return status
     return _finished(handles, words, may_end)
