@@ -319,17 +319,17 @@ def fill_tops(  # type: ignore[no-untyped-def]
     if exit_ == 0 and node < 0:
         words[:] = 0
         _allow(words, carray(as_pointer(first), (n_first,), np.int32))
-        mem[M_INNER] = 0
     classes = mem[R_INST] + INST * i + I_CLASS
     consts = mem[R_CONSTS]
     opens = _opens(mem, i)
     for k in range(exit_, n_tops):
         top = places[k, 0]
         packed = np.int64(info[top])
-        begin = node < 0
+        begin = node < 0 or (node == top and given == 0)
         if begin and mem[classes + mem[consts + 8 * (packed & 255)]] == 0:
+            node = np.int64(-1)
             continue
-        if opens != 0 and places[k, 3] != 0:
+        if opens != 0 and places[k, 3] != 0 and (begin or mem[M_INNER] >= 0):
             inner = sid
             made = opens >> 30 & GOTO_MASK
             if made:
@@ -344,7 +344,7 @@ def fill_tops(  # type: ignore[no-untyped-def]
             target = opens & GOTO_MASK
             exits = _places(runs, B_EXITS)[places[k, 4] : places[k, 5]]
             mem[M_EXIT] = mem[M_INNER]
-            mem[M_NODE] = node
+            mem[M_NODE] = np.int64(-1) if begin else node
             status = np.int64(LIVE)
             if exits.shape[0] > 0:
                 t = mem[mem[R_INST] + INST * target + I_TRIE]
@@ -363,7 +363,7 @@ def fill_tops(  # type: ignore[no-untyped-def]
                 path[e, 3] = places[k, 1]
                 path[e, 4] = sid
             status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, words)
-            mem[M_EXIT] = 0
+            mem[M_EXIT] = -1
         given = np.int64(0)
         if status != LIVE:
             mem[M_INNER] = mem[M_EXIT]
