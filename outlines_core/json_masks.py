@@ -48,6 +48,7 @@ SPELLED_WITH: Final = {
 }
 """Bytes without which a kind of value is not used at all."""
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
+_NO_EXITS: Final = np.zeros((0, 5), dtype=np.int64)
 Opened: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int64]]
 """The ids that stay inside a string, and the exits from it."""
 _WHITESPACE_KEPT: Final = 1000
@@ -117,7 +118,7 @@ class Runs:
         self._ids = np.ascontiguousarray(ids, dtype=np.int32)
         places = np.zeros((len(tops), 6), dtype=np.int64)
         places[:, :2] = tops
-        inside, exits = [_EMPTY], [np.zeros((0, 5), dtype=np.int64)]
+        inside, exits = [_EMPTY], [_NO_EXITS]
         n_ids = n_exits = 0
         for place, found in zip(places, opened, strict=True):
             if found is not None:
@@ -301,9 +302,25 @@ class LexemeMasks:
             none = np.zeros(0, dtype=np.int32), np.zeros((0, 2), dtype=np.int64)
             found = [none, *(self._walk_whitespace(core, x) for x in range(kernel.WS + 1, kernel.WS + n))]
             ids, tops = Rows.of([one for one, _ in found]), Rows.of([one for _, one in found])
-            return {"ids": ids.flat, "ids_start": ids.start, "tops": tops.flat, "tops_start": tops.start}
+            nodes = [node for node in np.unique(tops.flat[:, 0]).tolist() if self._open(core, node) is not None]
+            inside = Rows.of([_EMPTY, *(self._opened[node][0] for node in nodes)])
+            exits = Rows.of([_NO_EXITS, *(self._opened[node][1] for node in nodes)])
+            return {
+                "ids": ids.flat,
+                "ids_start": ids.start,
+                "tops": tops.flat,
+                "tops_start": tops.start,
+                "quotes": np.array(nodes, dtype=np.int64),
+                "inside": inside.flat,
+                "inside_start": inside.start,
+                "exits": exits.flat,
+                "exits_start": exits.start,
+            }
 
-        arrays = stored(self.table, "whitespace", (core.whitespace,), made)
+        arrays = stored(self.table, "runs", (core.whitespace,), made)
+        inside, exits = (Rows(arrays[name], arrays[f"{name}_start"]) for name in ("inside", "exits"))
+        for k, node in enumerate(arrays["quotes"].tolist()):
+            self._opened[node] = inside.row(k + 1), exits.row(k + 1)
         return Rows(arrays["ids"], arrays["ids_start"]), Rows(arrays["tops"], arrays["tops_start"])
 
     def farthest(self, c: int) -> int:

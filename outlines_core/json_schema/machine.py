@@ -711,7 +711,9 @@ class Machine:
     def member_goal(self, shape: ObjectShape, plain: PlainObject, key: Key, place: str) -> Goal:
         """The goal of the value of a key, which must be possible."""
         sub = self._asked(shape, plain, key)
-        return self.goal((self.lowering.split(sub),), ONLY, _below(self.lowering, (sub,), place))
+        watched = (self.lowering.split(sub),)
+        found = self._goals.get((watched, ONLY))
+        return found if found is not None else self.goal(watched, ONLY, _below(self.lowering, (sub,), place))
 
     def takes_others(self, shape: ObjectShape, plain: PlainObject) -> bool:
         """Does a conjunction allow keys that are not known, without any test of keys?"""
