@@ -79,11 +79,22 @@ class _Keys:
 
 
 class _Form(NamedTuple):
-    """States of an object that has certain other keys by now."""
+    """States of an object that has certain other keys by now: those of `before`, and `name`."""
 
     offset: int
+    number: int
     keys: _Keys
-    seen: Seen
+    trie: int
+    before: _Form | None
+    name: str
+
+    def names(self) -> list[str]:
+        """The names of the other keys."""
+        found, form = [], self
+        while form.before is not None:
+            found.append(form.name)
+            form = form.before
+        return found
 
 
 class ObjectForms:
@@ -93,7 +104,9 @@ class ObjectForms:
         self._tables = tables
         self._keys: dict[tuple[int, Formula], _Keys] = {}
         self._forms: list[_Form] = []
-        self._numbers: dict[tuple[int, Seen], int] = {}
+        self._names: list[str] = []
+        self._first: dict[int, _Form] = {}
+        self._following: dict[tuple[int, str], _Form] = {}
         self._entered: dict[int, int] = {}
         self._named: dict[tuple[int, str], int] = {}
         self.widest = 64
@@ -107,7 +120,9 @@ class ObjectForms:
             if plain is not None and plain.count is None and not plain.names and not frame.shape.key_tests:
                 keys = self._keys_of(frame, plain)
                 sets = _packed(keys.n_words, [], (keys.bits(frame.blocked), keys.bits(plain.required)))
-                known = self._enter(self._form(keys, frame.seen), sets)
+                form = self._form(keys, named(frame.seen))
+                offset = form.offset if () not in frame.seen else form.offset + _F_SIZE
+                known = self._enter(offset, sets)
             self._entered[frame.id] = known
         return known
 
@@ -119,34 +134,43 @@ class ObjectForms:
             self.widest = max(self.widest, 3 * found.n_words + 8)
         return found
 
-    def _form(self, keys: _Keys, seen: Seen) -> _Form:
-        what = keys.offset, seen
-        number = self._numbers.get(what)
-        if number is None:
-            names = sorted(named(seen), key=encoded)
-            trie = self._tables.trie_with(keys.shape.sorted_keys, names)
-            forms, flags = [seen], [memory.OTHERS | (memory.UNNAMED if () in seen else 0)]
-            if () not in seen:
-                forms, flags = [seen, seen | {()}], [*flags, memory.OTHERS | memory.UNNAMED]
-            first = len(self._forms)
-            numbers = [[keys.offset, flag, trie, first + k, 0] for k, flag in enumerate(flags)]
-            offset = self._tables.put_in_pool(np.array(numbers, dtype=np.int64).ravel())
-            for k, one in enumerate(forms):
-                self._numbers[keys.offset, one] = first + k
-                self._forms.append(_Form(offset + k * _F_SIZE, keys, one))
-            if len(forms) > 1:
-                self._tables.pool[offset + kernel.F_UNNAMED] = offset + _F_SIZE
-            number = first
-        return self._forms[number]
+    def _form(self, keys: _Keys, names: list[str]) -> _Form:
+        form = self._first.get(keys.offset)
+        if form is None:
+            trie = self._tables.trie_of(keys.shape.sorted_keys)
+            form = self._first[keys.offset] = self._add(keys, trie, None, "")
+        for name in sorted(names, key=encoded):
+            form = self._with(form, name)
+        return form
 
-    def _enter(self, form: _Form, sets: NDArray[np.int64]) -> int:
-        """The first instance of a state; sets: blocked and required leaves."""
+    def _with(self, form: _Form, name: str) -> _Form:
+        """The form of an object that has one more other key."""
+        found = self._following.get((form.number, name))
+        if found is None:
+            trie = self._tables.trie_with(form.trie, name, form.keys.n_leaves - 1, len(self._names))
+            self._names.append(name)
+            found = self._following[form.number, name] = self._add(form.keys, trie, form, name)
+        return found
+
+    def _add(self, keys: _Keys, trie: int, before: _Form | None, name: str) -> _Form:
+        """A form, and behind it in the pool the one with a further key whose name is not known here."""
+        number = len(self._forms)
+        own = [keys.offset, memory.OTHERS, trie, number, 0]
+        unnamed = [keys.offset, memory.OTHERS | memory.UNNAMED, trie, number, 0]
+        offset = self._tables.put_in_pool(np.array(own + unnamed, dtype=np.int64))
+        self._tables.pool[offset + kernel.F_UNNAMED] = offset + _F_SIZE
+        form = _Form(offset, number, keys, trie, before, name)
+        self._forms.append(form)
+        return form
+
+    def _enter(self, form: int, sets: NDArray[np.int64]) -> int:
+        """The first instance of a state, by its form's offset; sets: blocked and required leaves."""
         tables = self._tables
         while True:
             tables.reserve(self.widest)
             at = int(tables.mem[memory.M_N_POOL]) + _O_SETS
             tables.pool[at : at + sets.size] = sets
-            first = int(kernel.enter_object(tables.mem, form.offset))
+            first = int(kernel.enter_object(tables.mem, form))
             if first >= 0:
                 return first
             tables.grow()
@@ -178,14 +202,12 @@ class ObjectForms:
     def _name(self, i: int, name: str) -> int:
         """The offset of a member with a new name."""
         tables, form = self._tables, self._form_of(i)
-        following = self._form(form.keys, form.seen | {name})
+        following = self._with(form, name)
         blocked, required = self._sets(i)
-        n = form.keys.n_words
         ordered = form.keys.offset + _K_SETS
-        sets = np.concatenate([blocked | tables.pool[ordered : ordered + n], required])
-        first = self._enter(following, sets)
-        number = self._numbers[form.keys.offset, following.seen]
-        return tables.put_in_pool(np.array([first, i, -2 - number], dtype=np.int64))
+        sets = np.concatenate([blocked | tables.pool[ordered : ordered + form.keys.n_words], required])
+        first = self._enter(following.offset, sets)
+        return tables.put_in_pool(np.array([first, i, -2 - following.number], dtype=np.int64))
 
     # -- frames -----------------------------------------------------------------------------------------------------
 
@@ -210,10 +232,16 @@ class ObjectForms:
         keys, machine = self._form_of(i).keys, self._tables.machine
         blocked, required = map(keys.key_set, self._sets(i))
         left = machine.left_of(keys.plain, required)
-        seen = self._form_of(i).seen
+        seen: Seen = frozenset(self._form_of(i).names())
+        if self._tables.pool[self._state(i) + kernel.O_FORM] != self._form_of(i).offset:
+            seen |= {()}
         frame = machine.object_at(keys.shape, (left,), ONLY, blocked, seen, keys.place, sound=True)
         assert frame is not None
         return frame
+
+    def name(self, number: int) -> str:
+        """The name that the nodes of a trie stand for, by what they note in the place of leaves."""
+        return self._names[number]
 
     def info(self, i: int) -> Any:
         """What an instance of a plain object stands for, as `JsonTables` has it."""
@@ -231,7 +259,6 @@ class ObjectForms:
         if leaf >= 0:
             made = machine.member(frame, self._form_of(i).keys.key(leaf))
         else:
-            (name,) = named(self._forms[-2 - leaf].seen - frame.seen) if leaf < -1 else [None]
-            made = machine.member(frame, (), name)
+            made = machine.member(frame, (), self._forms[-2 - leaf].name if leaf < -1 else None)
         assert made is not None
         return made

@@ -575,12 +575,9 @@ class JsonTables:
 
     def way_to(self, i: int, t: int) -> bytes:
         """The bytes that lead to a trie node."""
-        root, way = self.root(i), bytearray()
-        while t != root:
-            way.append(int(self.nodes[t, 2]))
-            above = self.nodes[root:t]
-            t = root + int(np.flatnonzero((above[:, 0] <= t) & (t < above[:, 0] + above[:, 1]))[0])
-        return bytes(reversed(way))
+        low, high = self.nodes[t, 4:6].tolist()
+        text = encoded(self.info(i)[-1][low] if low < high else self.forms.name(low))
+        return text[: self.depth_of(i, t, text)]
 
     def depth_of(self, i: int, t: int, text: bytes) -> int:
         """How many bytes of a known text (which passes trie node `t`) lead to `t`."""
@@ -607,20 +604,16 @@ class JsonTables:
         self._tries_of[id(listed)] = root, listed
         return root
 
-    def trie_with(self, listed: list[str], names: list[str]) -> int:
-        """The root of the trie of some texts and names; its leaves are the texts, and one more for all names."""
-        if not names:
-            return self.trie_of(listed)
-        every = [(encoded(text), 1) for text in listed] + [(encoded(name), 0) for name in names]
-        every.sort()
-        nodes = _trie([text for text, _ in every])
-        is_text = np.array([known for _, known in every])
-        before = np.concatenate([[0], np.cumsum(is_text)])
-        ends = nodes[:, 3] >= 0
-        leaf = nodes[ends, 3]
-        nodes[ends, 3] = np.where(is_text[leaf] > 0, before[leaf], len(listed))
-        nodes[:, 4:6] = before[nodes[:, 4:6]]
-        return self._put_nodes(nodes)
+    def trie_with(self, root: int, name: str, leaf: int, number: int) -> int:
+        """The root of the trie of the texts below `root` and a name, whose new nodes stand above no leaves.
+
+        leaf: where the name ends.   number: what these nodes note in the place of leaves.
+        """
+        text = np.frombuffer(encoded(name), dtype=np.uint8)
+        while (n := int(kernel.extend_trie(self.nodes, self._n_trie, root, text, leaf, number))) < 0:
+            self._enlarge("nodes", 2 * self.nodes.shape[0])
+        root, self._n_trie = self._n_trie, n
+        return root
 
     def _put_nodes(self, nodes: NDArray[np.int64]) -> int:
         root, n = self._n_trie, len(nodes)

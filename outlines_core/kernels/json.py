@@ -173,6 +173,7 @@ __all__ = [
     "UNNAMED",
     "WS",
     "build_trie",
+    "extend_trie",
     "fewest_tokens",
     "pack",
     "push",
@@ -1141,3 +1142,43 @@ def build_trie(data, indptr, base, out_nodes):  # type: ignore[no-untyped-def]
         out_nodes[node, 1] = n - first
         node += 1
     return n
+
+
+@njit(cache=True, nogil=True)
+def extend_trie(nodes, n, root, text, leaf, note):  # type: ignore[no-untyped-def]
+    """Enter a text into a trie, of which only the nodes on its way are copied: the others are shared.
+
+    nodes  as above, of which `n` are in use: the new root is the first behind these
+    leaf   of the text     note  what new nodes have in the place of the leaves below, of which they have none
+    Returns how many nodes are in use then, -1 if there is no room.
+    """
+    room = nodes.shape[0]
+    if n >= room:
+        return np.int64(-1)
+    at = n
+    nodes[at] = nodes[root]
+    n += 1
+    for k in range(text.shape[0]):
+        first, children = nodes[at, 0], nodes[at, 1]
+        if n + children + 1 > room:
+            return np.int64(-1)
+        nodes[at, 0] = n
+        found = np.int64(-1)
+        for j in range(children):
+            nodes[n + j] = nodes[first + j]
+            if nodes[n + j, 2] == text[k]:
+                found = n + j
+        n += children
+        if found < 0:
+            found = n
+            nodes[n, 0] = 0
+            nodes[n, 1] = 0
+            nodes[n, 2] = text[k]
+            nodes[n, 3] = -1
+            nodes[n, 4] = note
+            nodes[n, 5] = note
+            nodes[at, 1] = children + 1
+            n += 1
+        at = found
+    nodes[at, 3] = leaf
+    return np.int64(n)
