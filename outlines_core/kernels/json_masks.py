@@ -24,6 +24,8 @@ from outlines_core.kernels.json_memory import (
     FREE,
     FULL,
     GOTO_MASK,
+    HOLE,
+    HOLE_TRIE,
     I_CLASS,
     I_FLAGS,
     I_KIND,
@@ -32,10 +34,12 @@ from outlines_core.kernels.json_memory import (
     I_TRIE,
     INST,
     LIVE,
+    M_A,
     M_EXACT,
     M_EXIT,
     M_GENERIC,
     M_INNER,
+    M_KIND,
     M_N_CONFIGS,
     M_NODE,
     OTHERS,
@@ -453,6 +457,12 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
     mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
     vocabulary = _trie(trie)
     mem[M_GENERIC] = 1
+    if t == -1:
+        t = mem[mem[R_INST] + INST * i + I_TRIE]
+        if t == -1:
+            mem[M_KIND] = HOLE_TRIE
+            mem[M_A] = i
+            return np.int64(HOLE)
     last, zero = words.shape[0] - 1, np.int64(0)
     live = _bits(texts, T_LIVE)
     tokens, chars = _small(inside, W_TOKENS), _small(inside, W_CHARS)
@@ -482,8 +492,6 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
         if status != LIVE:
             return status
     if t != 0:  # a token that completes a known text does what that one asks for
-        if t == -1:
-            t = mem[mem[R_INST] + INST * i + I_TRIE]
         found = _places(handles, H_TEXTS)
         n = _clear_texts(mem, vocabulary, words, path, t, _places(inside, W_EXITS), found)
         if n > 0:
