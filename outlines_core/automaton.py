@@ -157,11 +157,11 @@ class CoreAutomaton:
 
     def next_state(self, state: StateId, token_id: TokenId) -> StateId:
         """The state after one token: DEAD if it is not allowed, FINISHED after an EOS id in an accepting state."""
-        try:
-            return self._edges[state, token_id]
-        except KeyError:
-            following: int = self._core.next_state(state, operator.index(token_id))
-            return following
+        known = self._edges.get((state, token_id))
+        if known is not None:
+            return known
+        following: int = self._core.next_state(state, operator.index(token_id))
+        return following
 
     def is_accepting(self, state: StateId) -> bool:
         """May generation end here?"""

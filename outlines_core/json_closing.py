@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError
-from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula
 from outlines_core.json_schema.lexemes import ONLY, Cubes
 from outlines_core.json_schema.machine import (
@@ -39,6 +38,7 @@ from outlines_core.json_schema.machine import (
 from outlines_core.json_schema.shapes import bits_of
 from outlines_core.json_tables import AFTER, NEXT, encoded
 from outlines_core.kernels import json as kernel
+from outlines_core.kernels.json_memory import FREE
 
 if TYPE_CHECKING:
     from outlines_core.json_core import JsonCore
@@ -110,7 +110,7 @@ class Closing:
         i, c, _, x, sid = config.tolist()
         kind = int(core.inst[i, kernel.I_KIND])
         if kind == kernel.STRUCT:
-            return self._structural(core.info[i], sid) if core.consts[x, 4] else self._whitespace(x)
+            return self._structural(core.info(i), sid) if core.consts[x, 4] else self._whitespace(x)
         if kind == kernel.PLAIN:
             rest = self._content(c, i, sid)
             if rest:
@@ -148,7 +148,7 @@ class Closing:
         match info:
             case ("value", goal):
                 return self._begin(self._narrowed(goal, self._demand(sid)))
-            case ("colon", _):
+            case ("colon" | "member", _):
                 return b":"
             case ("object", frame, point):
                 frame = self._wanted(frame, sid)
@@ -176,8 +176,7 @@ class Closing:
             sid = int(self._core.stack[sid, 1])
         demand = self._demands[sid]
         for at in reversed(chain):
-            made = self._core.machine.returns[int(self._core.stack[at, 0]) >> 1]
-            assert made is not None
+            made = self._core.return_of(int(self._core.stack[at, 0]) >> 1)
             demand = self._demands[at] = self._choice(made, demand)
         return demand
 
@@ -266,7 +265,7 @@ class Closing:
         arena = core.shared.arena
         owner = arena.owner(c)
         if owner is not None:
-            info = core.info[i]
+            info = core.info(i)
             if info[0] in ("number", "recognized") and not info[1].is_single:
                 demand = self._demand(sid)
                 text = None if demand is None else self._content_for(c, info, demand)
@@ -319,11 +318,11 @@ class Closing:
         flags = int(core.inst[i, kernel.I_FLAGS])
         if t == -1:
             t = core.root(i)
-        if t > 0 and (c == 0 or core.info[i][0] == "key"):
+        if t > 0 and (c == 0 or core.info(i)[0] == "key"):
             rest = self._known_text(i, c, t, sid)
             if rest is not None:
                 return self._spelled(rest) + b'"'
-        content = b"" if c == FREE else self._content(c, i, sid) if core.info[i][0] != "key" else self._key(c, i, sid)
+        content = b"" if c == FREE else self._content(c, i, sid) if core.info(i)[0] != "key" else self._key(c, i, sid)
         if stage == 0 and not content and core.exactly(config, records, b'"') is not None:
             return b'"'
         if c == FREE:
@@ -354,7 +353,7 @@ class Closing:
 
     def _key(self, c: int, i: int, sid: int) -> bytes:
         """A rest of a key that is none of the known ones: of the class that helps most to close the object."""
-        _, frame, recognizer = self._core.info[i][:3]
+        _, frame, recognizer = self._core.info(i)[:3]
         wanted = None if recognizer is None else self._best_class(self._wanted(frame, sid))
         if wanted is not None:
             rest = self._search(c, recognizer, lambda bits: all(bits >> k & 1 == v for k, v in enumerate(wanted)))
@@ -392,7 +391,7 @@ class Closing:
     def _known_text(self, i: int, c: int, t: int, sid: int) -> bytes | None:
         """What is left of the best known text below a trie node, None if none is allowed."""
         core = self._core
-        info = core.info[i]
+        info = core.info(i)
         texts = info[-1]
         low, high = core.nodes[t, 4:6].tolist()
         leaves = [leaf for leaf in range(low, high) if core.is_allowed(i, leaf)]

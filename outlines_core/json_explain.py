@@ -30,7 +30,7 @@ def explain(core: JsonCore, state: int) -> str:
         where = _path(core, sid)
         kind = int(core.inst[i, kernel.I_KIND])
         if kind == kernel.STRUCT:
-            what = _structural(core, core.info[i])
+            what = _structural(core, core.info(i))
         elif kind == kernel.STRING:
             what = _string(core, i, t, x)
         else:
@@ -49,8 +49,7 @@ def _path(core: JsonCore, sid: int) -> str:
     steps = []
     while sid:
         entry, parent = core.stack[sid].tolist()
-        made = core.machine.returns[entry >> 1]
-        assert made is not None
+        made = core.return_of(entry >> 1)
         if made.shape is None:
             steps.append("[]")
         else:
@@ -67,6 +66,8 @@ def _structural(core: JsonCore, info: Any) -> str:
             return f"a value is expected: {_values(core, goal)}"
         case ("colon", made):
             return f'":" is expected, then a value: {_values(core, made.goal)}'
+        case ("member", goal):
+            return f'":" is expected, then a value: {_values(core, goal)}'
         case ("object", frame, point):
             return _object(core, frame, point)
         case ("array", frame, point):
@@ -128,7 +129,7 @@ def _values(core: JsonCore, goal: Goal) -> str:
 
 
 def _string(core: JsonCore, i: int, t: int, x: int) -> str:
-    info = core.info[i]
+    info = core.info(i)
     if t == -1:
         t = core.root(i)
     escape = ", within an escape" if x >> 19 & 7 not in (0, kernel.RAW_ED) else ""
@@ -152,7 +153,7 @@ def _string(core: JsonCore, i: int, t: int, x: int) -> str:
 
 
 def _plain(core: JsonCore, i: int, c: int) -> str:
-    info = core.info[i]
+    info = core.info(i)
     what = "a word such as null"
     if info[0] == "number":
         goal = info[1]

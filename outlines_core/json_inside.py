@@ -10,7 +10,7 @@ for: their own, and those that are needed to get from there to an end.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,12 @@ from outlines_core.kernels import inside as kernel
 from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.dfa import fill_sparse
 from outlines_core.kernels.json import OUTCOME
-from outlines_core.kernels.json_masks import T_SIZE
+from outlines_core.kernels.json_masks import T_SIZE, W_CHARS, W_EXITS, W_IDS, W_OTHERS, W_ROW, W_SIZE, W_TOKENS, W_WORDS
 from outlines_core.kernels.trie import build_trie
 from outlines_core.trie import TokenTrie
 from outlines_core.vocabulary import TokenTable
 
-__all__ = ["OUTSIDE", "Endings", "Inside", "Leaving", "trie_handles"]
+__all__ = ["OUTSIDE", "Endings", "Inside", "trie_handles"]
 
 _SHORT: Final = 16
 OUTSIDE: Final = 1 << 30
@@ -35,7 +35,7 @@ def trie_handles(*arrays: NDArray[Any]) -> Handles:
     """Where `kernels.json_masks` finds a trie."""
     handles = Handles(T_SIZE)
     for k, array in enumerate(arrays):
-        handles[k] = np.ascontiguousarray(array, dtype=np.int32)
+        handles[k] = np.ascontiguousarray(array, dtype=np.uint32 if array.dtype == np.uint32 else np.int32)
     return handles
 
 
@@ -65,20 +65,8 @@ class Endings:
         flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
         info, end, token, _ = build_trie(flat, starts, np.arange(1, len(texts), dtype=np.int32))
         self.n_words = (len(texts) + 31) >> 5
-        self.trie = trie_handles(info, end, np.where(token < 0, 32 * self.n_words, token))
-
-
-class Leaving(NamedTuple):
-    """Tokens that end a string with one outcome of its tests.
-
-    Attributes:
-        row: a content state before such an end.
-        tokens, chars: (n,) int32: ids, and how many characters each adds before the end.
-    """
-
-    row: int
-    tokens: NDArray[np.int32]
-    chars: NDArray[np.int32]
+        live = np.zeros(self.n_words + 1, dtype=np.uint32)  # nodes without a text have the bit behind all
+        self.trie = trie_handles(info, end, np.where(token < 0, 32 * self.n_words, token), self.text, live)
 
 
 class Inside:
@@ -86,9 +74,9 @@ class Inside:
 
     Attributes:
         exits: (n, 5) int64, of all tokens that leave, as `kernels.json.walk_inside` has them.
-        leaving: the tokens that leave a string and behind what they do so.
-        others: (n, 5) int64, the exits that are not in `leaving`.
-        exits_at, others_at: their addresses, and how many they are.
+        exits_at: their address, and how many they are.
+        ending: where `kernels.json_masks.fill_string` finds all that; None: it is no string, or one that ends with
+            several outcomes.
         needs: uint8, what each token needs, up to 17, where that has been asked for (`limit`).
         most: the most that a token needs.
         long, long_needs: the tokens that need more than 16.
@@ -96,32 +84,25 @@ class Inside:
     """
 
     __slots__ = (
+        "ending",
         "exits",
         "exits_at",
         "ids",
-        "leaving",
         "long",
         "long_needs",
         "most",
         "needs",
         "open",
         "open_needs",
-        "others",
-        "others_at",
         "words",
     )
 
     def __init__(
-        self,
-        words: NDArray[np.uint32] | None,
-        ids: NDArray[np.int32] | None,
-        exits: NDArray[np.int64],
-        leaving: list[Leaving],
-        others: NDArray[np.int64],
+        self, words: NDArray[np.uint32] | None, ids: NDArray[np.int32] | None, exits: NDArray[np.int64]
     ) -> None:
-        self.words, self.ids, self.exits, self.leaving, self.others = words, ids, exits, leaving, others
+        self.words, self.ids, self.exits = words, ids, exits
         self.exits_at = int(exits.ctypes.data), len(exits)
-        self.others_at = int(others.ctypes.data), len(others)
+        self.ending: Handles | None = None
         self.needs: NDArray[Any] | None = None
         self.most = 0
 
@@ -138,16 +119,21 @@ class Inside:
         quoted: bool,
     ) -> Inside:
         """From what `kernels.json.walk_inside` has found; `ids`: the set bits, if they are few."""
-        leaving: list[Leaving] = []
-        others = exits
+        made = cls(words if ids is None else None, ids, exits)
         if quoted:
             plain = exits[:, _ESCAPE] == 0
-            others = exits[~plain]
-            outcomes = rows[exits[:, 1], OUTCOME]
-            for outcome in np.unique(outcomes[plain]).tolist():
-                mine = exits[plain & (outcomes == outcome)]
-                leaving.append(Leaving(int(mine[0, 1]), *kernel.tokens_below(trie.packed, size, mine)))
-        return cls(words if ids is None else None, ids, exits, leaving, others)
+            outcomes = np.unique(rows[exits[plain, 1], OUTCOME])
+            if len(outcomes) < 2:
+                others = exits[~plain]
+                tokens, chars = kernel.tokens_below(trie.packed, size, exits[plain])
+                row = int(exits[np.argmax(plain), 1]) if len(outcomes) else 0
+                made.ending = Handles(W_SIZE)
+                made.ending[W_ROW] = np.array([row])
+                made.ending[W_WORDS] = words if ids is None else words[:0]
+                made.ending[W_IDS] = ids if ids is not None else tokens[:0]
+                made.ending[W_TOKENS], made.ending[W_CHARS] = tokens, chars
+                made.ending[W_EXITS], made.ending[W_OTHERS] = exits, np.ascontiguousarray(others)
+        return made
 
     def limit(self, needs: NDArray[np.int32], open_escapes: NDArray[np.intp]) -> None:
         """Keep what the tokens need, (size,) int32: characters of their own and to an end; far too many: outside."""
@@ -193,7 +179,8 @@ class Inside:
     @property
     def nbytes(self) -> int:
         arrays = [self.exits, self.words, self.ids]
+        if self.ending is not None:
+            arrays += [self.ending[W_TOKENS], self.ending[W_CHARS], self.ending[W_OTHERS]]
         if self.needs is not None:
             arrays += [self.needs, self.long, self.long_needs, self.open, self.open_needs]
-        arrays += [array for leaving in self.leaving for array in leaving[1:]]
         return 500 + sum(int(array.nbytes) for array in arrays if array is not None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,18 @@ from numpy.typing import NDArray
 from outlines_core.bitmask import unpack_ids
 from outlines_core.errors import UnsatisfiableError
 from outlines_core.json_inside import OUTSIDE, Endings, Inside, trie_handles
-from outlines_core.json_schema.arena import FREE, Arena
+from outlines_core.json_schema.arena import Arena
 from outlines_core.json_schema.lexemes import Lexemes, load_kernels
 from outlines_core.json_schema.numbers import NumberRecognizer
 from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.json_stored import LEAST_STORED, Arrays, Rows, StoredNumbers, stored
 from outlines_core.kernels import json as kernel
+from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.dfa import mask_to_ids
 from outlines_core.kernels.inside import set_tokens
+from outlines_core.kernels.json_masks import B_EXITS, B_IDS, B_SIZE, B_TOPS
+from outlines_core.kernels.json_memory import FREE
 from outlines_core.limits import Limits
 from outlines_core.regex.ast import CharSet, Repeat
 from outlines_core.regex.language import Language
@@ -45,6 +48,9 @@ SPELLED_WITH: Final = {
 }
 """Bytes without which a kind of value is not used at all."""
 _EMPTY: Final = np.zeros(0, dtype=np.int32)
+_NO_EXITS: Final = np.zeros((0, 5), dtype=np.int64)
+Opened: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int64]]
+"""The ids that stay inside a string, and the exits from it."""
 _WHITESPACE_KEPT: Final = 1000
 _MOST_STORED: Final = 100
 
@@ -100,22 +106,31 @@ class Whitespace(NamedTuple):
         return cls(table)
 
 
-class Runs(NamedTuple):
+class Runs:
     """What tokens do from a state of the whitespace.
 
     Attributes:
-        ids, tops: (n,) int32, the tokens of whitespace alone; (n, 2) int64, the nodes where something else begins.
-        at: the address of `ids`, how many there are; the same of `tops`.
+        at: the address of the tokens of whitespace alone, how many there are; that of the table of what follows
+            (`kernels.json_masks.fill_tops`).
     """
 
-    ids: NDArray[np.int32]
-    tops: NDArray[np.int64]
-    at: tuple[int, int, int, int]
-
-    @classmethod
-    def of(cls, ids: NDArray[np.int32], tops: NDArray[np.int64]) -> Runs:
-        ids, tops = np.ascontiguousarray(ids, dtype=np.int32), np.ascontiguousarray(tops, dtype=np.int64)
-        return cls(ids, tops, (int(ids.ctypes.data), len(ids), int(tops.ctypes.data), len(tops)))
+    def __init__(self, ids: NDArray[np.int32], tops: NDArray[np.int64], opened: list[Opened | None]) -> None:
+        self._ids = np.ascontiguousarray(ids, dtype=np.int32)
+        places = np.zeros((len(tops), 6), dtype=np.int64)
+        places[:, :2] = tops
+        inside, exits = [_EMPTY], [_NO_EXITS]
+        n_ids = n_exits = 0
+        for place, found in zip(places, opened, strict=True):
+            if found is not None:
+                place[2:] = n_ids, n_ids + len(found[0]), n_exits, n_exits + len(found[1])
+                n_ids, n_exits = n_ids + len(found[0]), n_exits + len(found[1])
+                inside.append(found[0])
+                exits.append(found[1])
+        self._handles = Handles(B_SIZE)
+        self._handles[B_TOPS] = places
+        self._handles[B_IDS], self._handles[B_EXITS] = np.concatenate(inside), np.concatenate(exits)
+        self.nbytes = self._ids.nbytes + places.nbytes + 4 * n_ids + 40 * n_exits
+        self.at = int(self._ids.ctypes.data), len(ids), self._handles.address
 
 
 class LexemeMasks:
@@ -150,6 +165,7 @@ class LexemeMasks:
         self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
         self._inside: dict[int, Inside] = {}
         self._whitespace: dict[tuple[bytes, int], Runs] = {}
+        self._opened: dict[int, Opened] = {}
         self._runs: dict[bytes, tuple[Rows, Rows] | None] = {}
         self._numbers: dict[NumberRecognizer, StoredNumbers] = {}
         self._nbytes = 0
@@ -251,8 +267,21 @@ class LexemeMasks:
             if len(self._whitespace) >= _WHITESPACE_KEPT:
                 self._whitespace.clear()
             ids, tops = (runs[0].row(k), runs[1].row(k)) if runs is not None else self._walk_whitespace(core, x)
-            known = self._whitespace[key] = Runs.of(ids, tops)
-            self._nbytes += ids.nbytes + tops.nbytes
+            known = self._whitespace[key] = Runs(ids, tops, [self._open(core, node) for node in tops[:, 0].tolist()])
+            self._nbytes += known.nbytes
+        return known
+
+    def _open(self, core: JsonTables, node: int) -> Opened | None:
+        """What tokens below a trie node do that is a quote, inside the string that it opens; None: it is no quote."""
+        if int(self.trie.info[node]) & 255 != 0x22:
+            return None
+        known = self._opened.get(node)
+        if known is None:
+            path = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
+            path[int(self.trie.info[node]) >> 8, 1] = FREE
+            words, exits = self._walk(core, FREE, kernel.STRING, _EMPTY, path, node + 1, int(self.trie.end[node]))
+            ids = [*unpack_ids(words).tolist(), *([int(self.trie.token[node])] if self.trie.token[node] >= 0 else [])]
+            known = self._opened[node] = np.array(ids, dtype=np.int32), exits
         return known
 
     def _walk_whitespace(self, core: JsonTables, x: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -273,9 +302,25 @@ class LexemeMasks:
             none = np.zeros(0, dtype=np.int32), np.zeros((0, 2), dtype=np.int64)
             found = [none, *(self._walk_whitespace(core, x) for x in range(kernel.WS + 1, kernel.WS + n))]
             ids, tops = Rows.of([one for one, _ in found]), Rows.of([one for _, one in found])
-            return {"ids": ids.flat, "ids_start": ids.start, "tops": tops.flat, "tops_start": tops.start}
+            nodes = [node for node in np.unique(tops.flat[:, 0]).tolist() if self._open(core, node) is not None]
+            inside = Rows.of([_EMPTY, *(self._opened[node][0] for node in nodes)])
+            exits = Rows.of([_NO_EXITS, *(self._opened[node][1] for node in nodes)])
+            return {
+                "ids": ids.flat,
+                "ids_start": ids.start,
+                "tops": tops.flat,
+                "tops_start": tops.start,
+                "quotes": np.array(nodes, dtype=np.int64),
+                "inside": inside.flat,
+                "inside_start": inside.start,
+                "exits": exits.flat,
+                "exits_start": exits.start,
+            }
 
-        arrays = stored(self.table, "whitespace", (core.whitespace,), made)
+        arrays = stored(self.table, "runs", (core.whitespace,), made)
+        inside, exits = (Rows(arrays[name], arrays[f"{name}_start"]) for name in ("inside", "exits"))
+        for k, node in enumerate(arrays["quotes"].tolist()):
+            self._opened[node] = inside.row(k + 1), exits.row(k + 1)
         return Rows(arrays["ids"], arrays["ids_start"]), Rows(arrays["tops"], arrays["tops_start"])
 
     def farthest(self, c: int) -> int:
@@ -313,17 +358,26 @@ class LexemeMasks:
         return known
 
     def _walk(
-        self, core: JsonTables, c: int, kind: int, lengths: NDArray[np.int32]
+        self,
+        core: JsonTables,
+        c: int,
+        kind: int,
+        lengths: NDArray[np.int32],
+        path: NDArray[np.int64] | None = None,
+        node: int = 0,
+        stop: int | None = None,
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """The tokens in trie nodes node..stop-1 that stay inside a lexeme, and their exits."""
         words = np.zeros(self.n_words + 1, dtype=np.uint32)
         exits = np.zeros((256, 5), dtype=np.int64)
-        path = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
-        path[0, 1] = c
+        stop = self.trie.info.shape[0] if stop is None else stop
+        if path is None:
+            path = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
+            path[0, 1] = c
         core.mem[kernel.M_N_EXITS] = 0
-        node = 0
         while True:
             status = kernel.walk_inside(
-                core.mem, core.rows, self.trie.packed, self._words_below, kind, path, node, words, lengths, exits
+                core.mem, core.rows, self.trie.packed, self._words_below, kind, path, node, stop, words, lengths, exits
             )
             if status == kernel.LIVE:
                 break

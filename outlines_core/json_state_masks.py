@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from outlines_core.automaton import MaskedCore
 from outlines_core.json_inside import Inside
 from outlines_core.json_masks import LexemeMasks, Whitespace
-from outlines_core.json_schema.arena import FREE
 from outlines_core.json_schema.machine import Machine
 from outlines_core.json_states import NO_RECORDS, JsonStates, Records
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels import json_masks as masks
 from outlines_core.kernels.dfa import mask_hash, mask_to_ids
-from outlines_core.kernels.inside import fill_endings
+from outlines_core.kernels.json_memory import FREE
 from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
 from outlines_core.vocabulary import Vocabulary
@@ -39,8 +38,6 @@ class JsonMasks(MaskedCore, JsonStates):
         self.room = (self.n_words - 1) // 4
         self.masks: dict[int, NDArray[np.int32]] = {}
         self._by_config: dict[Any, NDArray[np.int32]] = {}
-        self._key_masks: dict[tuple[int, int], NDArray[np.uint32] | None] = {}
-        self._endings: dict[Any, NDArray[np.uint32] | None] = {}
         self._n_exact = 0
         self._dense: dict[int, NDArray[np.int32]] = {}
         self._mask_bytes = 0
@@ -50,7 +47,7 @@ class JsonMasks(MaskedCore, JsonStates):
         self._path = handles[masks.H_PATH] = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
         handles[masks.H_EOS] = self.eos_ids.astype(np.int32)
         handles[masks.H_TWINS] = self.trie.duplicates
-        self._texts = np.zeros((64, 5), dtype=np.int64)
+        self._texts = handles[masks.H_TEXTS] = np.zeros((256, 5), dtype=np.int64)
         self._trie_at = shared.trie_handles.address
         self._fixed_masks()
 
@@ -88,8 +85,6 @@ class JsonMasks(MaskedCore, JsonStates):
                 if self._mask_bytes > self.limits.max_mask_bytes:
                     self._by_config.clear()
                     self._dense.clear()
-                    self._key_masks.clear()
-                    self._endings.clear()
                     self.masks = {DEAD: self.masks[DEAD], FINISHED: self.masks[FINISHED]}
                     self._mask_bytes = 0
             self.masks[state] = known
@@ -100,7 +95,7 @@ class JsonMasks(MaskedCore, JsonStates):
         if records[0]:
             return (number, records)
         i, c, _, x, sid = config
-        _, _, _, least, most, flags, _ = self._fields[i]
+        _, _, _, least, most, flags, _ = self.fields(i)
         if flags & kernel.COUNTED:
             n = x >> 32
             far = self.trie.max_depth + 1
@@ -111,7 +106,7 @@ class JsonMasks(MaskedCore, JsonStates):
     def _make(self, state: int, config: list[int]) -> int:
         """Write the mask of a state into `_words`, and its ids into `_ids`, if they fit; returns how many there are."""
         i, c, t, x, _ = config
-        kind, _, _, least, most, flags, _ = self._fields[i]
+        kind, _, _, least, most, flags, _ = self.fields(i)
         shared, words = self.shared, self._words
         if kind == kernel.STRUCT:
             return self._fill_tops(state, config, shared.whitespace(self, x).at)
@@ -120,20 +115,21 @@ class JsonMasks(MaskedCore, JsonStates):
         if kind == kernel.STRING and flags & kernel.COUNTED and most >= 0:
             n = x >> 32
             inside = shared.limited(self, c)
-            inside.fill_limited(most - n, words)
-            self._open_escapes(state, inside, most - n)
-            return self._leave(state, config, inside, least - n, most - n)
+            low, high = least - n, most - n
+            inside.fill_limited(high, words)
+            self._open_escapes(state, inside, high)
+            found = self._fill_string(state, config, inside, low, high, ready=True) if t == 0 else kernel.EXACT
+            return found if found >= 0 else self._fill_exits(state, config, inside.exits_at, low, high)
         inside = shared.inside(self, c, kind)
-        if kind == kernel.STRING and t != 0 and c == FREE and flags == kernel.OTHERS:
-            base = self._unknown_key(state, config, inside)
-            if base is not None:
-                masks.begin(self._tables[0], int(base.ctypes.data))
-                return self._patch(state, config, inside)
+        least = least - (x >> 32) if flags & kernel.COUNTED else 0
+        if kind == kernel.STRING and (t == 0 or (c == FREE and flags == kernel.OTHERS)):
+            n = self._fill_string(state, config, inside, least, 1 << 30)
+            if n >= 0:
+                return n
         inside.fill(words)
         if kind == kernel.STRING and t != 0 and c != FREE:  # known texts that the content row does not cover
             self._fill_whole(state, [i, 0, *config[2:]], 0)
-        least = least - (x >> 32) if flags & kernel.COUNTED else 0
-        return self._leave(state, config, inside, least, 1 << 30)
+        return self._fill_exits(state, config, inside.exits_at, least, 1 << 30)
 
     def _open_escapes(self, state: int, inside: Inside, room: int) -> None:
         """Allow tokens that end within an escape of which only some characters leave room for the end."""
@@ -141,77 +137,25 @@ class JsonMasks(MaskedCore, JsonStates):
             if self._advance(state, token_id) != DEAD:
                 self._words[token_id >> 5] |= np.uint32(1 << (token_id & 31))
 
-    def _leave(self, state: int, config: list[int], inside: Inside, low: int, high: int) -> int:
-        """Add the tokens that leave a lexeme and add low..high characters before."""
-        if config[2] == 0 and inside.leaving:
-            texts = self.shared.endings.text
-            for leaving in inside.leaving:
-                live = self._live_endings(config, leaving.row)
-                if live is None:
-                    break
-                fill_endings(leaving.tokens, leaving.chars, low, high, texts, live, self._words)
-            else:
-                return self._fill_exits(state, config, inside.others_at, low, high)
-        return self._fill_exits(state, config, inside.exits_at, low, high)
-
-    def _live_endings(self, config: list[int], row: int) -> NDArray[np.uint32] | None:
-        """Which texts may stand behind the quote that ends a string at a content row; None: that depends on more."""
-        i, sid = config[0], config[4]
-        place = i, row, sid
-        if place not in self._endings:
-            self.mem[kernel.M_GENERIC] = 1
-            at = np.array([i, row, config[2], max(self._fields[i][3], 0) << 32, sid], dtype=np.int64)
-            status = self.step(at, 0x22)
-            key = self._run[1].tobytes() if status == kernel.LIVE else status
-            if key not in self._endings:
-                self._endings[key] = self._walk_endings(status)
-                self._mask_bytes += 4 * self.shared.endings.n_words + 200
-            self._endings[place] = self._endings[key]
-            self._mask_bytes += 200
-        return self._endings[place]
-
-    def _walk_endings(self, status: int) -> NDArray[np.uint32] | None:
-        """The texts that may stand behind a quote which has led to ``_run[1]``, if `status` is LIVE."""
-        if status == kernel.EXACT:
-            return None
-        endings = self.shared.endings
-        live = np.zeros(endings.n_words + 1, dtype=np.uint32)
-        if status == kernel.DEAD:
-            return live
-        live[0] = 1
-        self.mem[kernel.M_GENERIC] = 1
-        place = endings.trie.address, int(live.ctypes.data), len(live)
-        node = -1
-        while (status := int(masks.walk_texts(*self._tables, *place, node))) != kernel.LIVE:
-            if status == kernel.EXACT:
-                return None
-            node = int(self.mem[kernel.M_NODE])
-            if status == kernel.HOLE:
+    def _fill_string(
+        self, state: int, config: list[int], inside: Inside, low: int, high: int, *, ready: bool = False
+    ) -> int:
+        """`_make` of a string; -1 if that depends on more than kernels know. ready: are the tokens inside written?"""
+        if inside.ending is None:
+            return -1
+        i, _, t, _, sid = config
+        if t and inside.exits_at[1] > len(self._texts):
+            self._texts = self.handles[masks.H_TEXTS] = np.zeros((2 * inside.exits_at[1], 5), dtype=np.int64)
+        tables = *self._tables, self._trie_at, self.shared.endings.trie.address, inside.ending.address
+        may_end = self.accepting[state]
+        while (n := int(masks.fill_string(*tables, i, t, sid, low, high, ready, may_end))) < 0:
+            if n == kernel.HOLE:
                 self.fill_hole()
-            else:
+            elif n == kernel.FULL:
                 self.grow()
-        return live
-
-    def _unknown_key(self, state: int, config: list[int], inside: Inside) -> NDArray[np.uint32] | None:
-        """The mask within a key that is no known one any more; None if it depends on more than that."""
-        key = (config[0], config[4])
-        if key not in self._key_masks:
-            inside.fill(self._words)
-            self._n_exact = 0
-            self._leave(state, [*config[:2], 0, *config[3:]], inside, 0, 1 << 30)
-            self._key_masks[key] = self._words[: self.n_words].copy() if self._n_exact == 0 else None
-            self._mask_bytes += self._words.nbytes
-        return self._key_masks[key]
-
-    def _patch(self, state: int, config: list[int], inside: Inside) -> int:
-        """Put right what tokens do that complete a known key."""
-        exits_at, n = inside.exits_at
-        if n > len(self._texts):
-            self._texts = np.zeros((2 * n, 5), dtype=np.int64)
-        t = self.root(config[0]) if config[2] == -1 else config[2]
-        texts_at = int(self._texts.ctypes.data)
-        n = int(masks.clear_texts(self._tables[0], self._trie_at, t, exits_at, n, texts_at, len(self._texts)))
-        return self._fill_exits(state, config, (texts_at, n), 0, 1 << 30)
+            else:
+                break
+        return n
 
     # -- walks ------------------------------------------------------------------------------------------------------
 
@@ -226,7 +170,7 @@ class JsonMasks(MaskedCore, JsonStates):
             node = int(self.mem[kernel.M_NODE])
             given = self._resolve(n, state, node)
 
-    def _fill_tops(self, state: int, config: list[int], runs: tuple[int, int, int, int]) -> int:
+    def _fill_tops(self, state: int, config: list[int], runs: tuple[int, int, int]) -> int:
         """Walk the subtrees behind whitespace."""
         i, sid = config[0], config[4]
         exit_, node, given, may_end = 0, -1, 0, self.accepting[state]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError
 from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_schema.depth import deeply
-from outlines_core.json_schema.machine import Machine, ObjectFrame
+from outlines_core.json_schema.machine import Machine
 from outlines_core.json_schema.splits import canonical
-from outlines_core.json_tables import JsonTables, encoded, enlarged
+from outlines_core.json_tables import JsonTables, enlarged
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels import json_masks as masks
 from outlines_core.limits import Limits
@@ -197,13 +197,13 @@ class JsonStates(JsonTables):
                 if plain:  # the byte comes after the number
                     continue
             else:
-                if key is not None and (status == kernel.EXACT or out[0] != i):
-                    frame = self.info[i][1]
-                    if status == kernel.EXACT or self.info[int(out[0])][1].seen is not frame.seen:
-                        struct = self._named_key(frame, bytes(key))
-                        if not struct:
-                            return None
-                        out = np.array([struct, 0, 0, kernel.WS + 1, sid], dtype=np.int64)
+                leaves = key is not None and out[0] != i
+                if status == kernel.EXACT or (leaves and self._is_other(i, int(out[0]))):
+                    assert key is not None
+                    struct, inner = self._behind_name(i, bytes(key), sid)
+                    if not struct:
+                        return None
+                    out = np.array([struct, 0, 0, kernel.WS + 1, inner], dtype=np.int64)
                 config = out
             for item in items:
                 item.append(byte)
@@ -224,8 +224,7 @@ class JsonStates(JsonTables):
 
     def _after_item(self, text: bytes) -> int:
         """The structural state behind a unique item, of which the kernel has left the return and the outcome."""
-        made = self.machine.returns[int(self.mem[kernel.M_A])]
-        assert made is not None
+        made = self.return_of(int(self.mem[kernel.M_A]))
         outcome = self.outcomes[int(self.mem[kernel.M_B])]
         value = deeply(lambda: canonical(_value_of(text)))
         return self.after_struct(deeply(lambda: self.machine.after(made, outcome, value)))
@@ -234,20 +233,30 @@ class JsonStates(JsonTables):
         """Is this the lexeme of a key that may be a new one?"""
         return bool(self.inst[i, kernel.I_KIND] == kernel.STRING and self.inst[i, kernel.I_FLAGS] & kernel.OTHERS)
 
-    def _named_key(self, frame: ObjectFrame, raw: bytes) -> int:
-        """The structural state behind an additional key."""
+    def _is_other(self, i: int, colon: int) -> bool:
+        """Is it another key than the known ones whose lexeme `i` has led to a colon?"""
+        if self.inst[i, kernel.I_OBJECT] > 0:
+            return self.forms.is_other(i, colon)
+        return self.info(colon)[1].seen is not self.info(i)[1].seen
+
+    def _behind_name(self, i: int, raw: bytes, sid: int) -> tuple[int, int]:
+        """The structural state behind an additional key (0: it must not come), and the stack node there."""
         name = json.loads(b'"' + raw + b'"')
+        if self.inst[i, kernel.I_OBJECT] > 0:
+            colon, entry = self.forms.behind_name(i, name)
+            while (inner := int(kernel.push(self.mem, sid, entry))) < 0:
+                self.grow()
+            return colon, inner
+        frame = self.info(i)[1]
         kind = tuple(int(self.shared.lexemes.string_passes(test, name)) for test in frame.shape.key_tests)
         made = self.machine.member(frame, kind, name)
-        return self.colon_struct(made) if made is not None else 0
+        return (self.colon_struct(made) if made is not None else 0), sid
 
     def _spelled(self, i: int, t: int, x: int) -> bytes:
         """A spelling of what has been written of a key that is a known one so far."""
         raw = b""
         if t > 0 and t != self.inst[i, kernel.I_TRIE]:
-            whole = encoded(self.info[i][-1][int(self.nodes[t, 4])])
-            depth = self.depth_of(i, t, whole)
-            raw = _escaped(whole[:depth])
+            raw = _escaped(self.way_to(i, t))
         return raw + _partial_escape(x & 0xFFFFFFFF)
 
 

@@ -8,6 +8,7 @@ costly and mostly not asked for.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from outlines_core.json_masks import LexemeMasks, Whitespace
-from outlines_core.json_schema.arena import FREE
+from outlines_core.json_objects import ObjectForms
 from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula
 from outlines_core.json_schema.machine import (
@@ -32,16 +33,31 @@ from outlines_core.json_schema.machine import (
     Return,
 )
 from outlines_core.json_schema.sat import placed
-from outlines_core.json_schema.shapes import bits_of, named
+from outlines_core.json_schema.shapes import bits_of, encoded, named
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels import json_masks as masks
+from outlines_core.kernels import json_objects as objects
 from outlines_core.kernels.borrow import Handles
+from outlines_core.kernels.json_memory import (
+    COLON,
+    COMMA,
+    DIGIT,
+    FREE,
+    LBRACE,
+    LBRACK,
+    LETTER_F,
+    LETTER_N,
+    LETTER_T,
+    OTHER,
+    QUOTE,
+    RBRACE,
+    RBRACK,
+)
 from outlines_core.limits import Limits
 
 __all__ = ["JsonTables", "encoded", "enlarged"]
 
 OPEN, AFTER, NEXT = 0, 1, 2
-QUOTE, LBRACE, RBRACE, LBRACK, RBRACK, COLON, COMMA, LETTER_T, LETTER_F, LETTER_N, DIGIT, OTHER = range(4, 16)
 _CLASS_OF: Final = {
     '"': QUOTE,
     "{": LBRACE,
@@ -59,13 +75,15 @@ _MAX_PLACES: Final = 400
 _GENERIC: Final = 1 << 29
 """Marks an outcome: of an item whose value is not known."""
 _MANY: Final = 1000
+_ROOM: Final = 8
 _ALL_BITS: Final = (1 << 64) - 1
 _UNFILLED: Final = -1
 _KEYWORDS: Final = {LETTER_N: (b"null", 1), LETTER_F: (b"false", 2), LETTER_T: (b"true", 4)}
+_SHAPES: Final = {"inst": (192, kernel.INST), "nodes": (512, 6), "pool": (1024,), "hash": (1024, 2), "stack": (128, 2)}
 _REGION_AT: Final = {
     "inst": kernel.R_INST,
     "nodes": kernel.R_NODES,
-    "bits": kernel.R_BITS,
+    "pool": kernel.R_POOL,
     "hash": kernel.R_HASH,
     "stack": kernel.R_STACK,
     "consts": kernel.R_CONSTS,
@@ -81,17 +99,16 @@ class JsonTables:
         self.handles = Handles(masks.H_SIZE)
         self._fields: list[tuple[int, ...]] = [(0, 0, 0, 0, -1, kernel.COUNTED, 0), (0,) * 7]
         self._allocate(whitespace)
-        self.info: list[Any] = [None, ("end",)]
+        self._info: list[Any] = [None, ("end",)]
         self._instances: dict[Any, int] = {}
         self._outcomes: dict[Outcome, int] = {(True,): 1}
         self.outcomes: list[Outcome] = [(), (True,)]
         self._asking_returns: dict[int, int] = {}
         self._tries: dict[tuple[bytes, ...], int] = {}
         self._tries_of: dict[int, tuple[int, list[str]]] = {}
-        self._all_spellable = shared.lexemes.alphabet is None
+        self.all_spellable = shared.lexemes.alphabet is None
         self._n_trie = 1
-        self._n_bits = 1
-        self.n_inst = 2
+        self.forms = ObjectForms(self)
 
     # -- tables -----------------------------------------------------------------------------------------------------
 
@@ -108,44 +125,49 @@ class JsonTables:
         table = whitespace.table
         consts[kernel.WS :, :4] = np.where(table[:, :4] != 0, table[:, :4] + kernel.WS, 0)
         consts[kernel.WS :, 4] = table[:, 4]
-        regions: dict[str, NDArray[np.int64]] = {
-            "inst": np.full((128, kernel.INST), -1, dtype=np.int64),
-            "nodes": np.zeros((512, 6), dtype=np.int64),
-            "bits": np.zeros((64, 1), dtype=np.int64),
-            "hash": np.full((1024, 2), -1, dtype=np.int64),
-            "stack": np.zeros((64, 2), dtype=np.int64),
-            "consts": consts,
-        }
         self.mem: NDArray[np.int64] = np.zeros(kernel.HEADER, dtype=np.int64)
         self.inst: NDArray[np.int64]
         self.nodes: NDArray[np.int64]
         self.stack: NDArray[np.int64]
+        self.pool: NDArray[np.int64]
         self.consts: NDArray[np.int64]
-        self._lay_out(regions)
-        self.mem[kernel.M_N_STACK] = 1
+        self._regions: dict[str, NDArray[np.int64]] = {}
+        self._lay_out(_SHAPES | {"consts": consts.shape})
+        self.consts[:] = consts
+        self.mem[kernel.M_N_STACK] = self.mem[kernel.M_N_POOL] = 1
+        self.mem[kernel.M_N_INST] = 2
         self.inst[:2] = 0
         self.inst[0, kernel.I_FLAGS] = kernel.COUNTED
         self.inst[0, kernel.I_MOST] = -1
 
-    def _lay_out(self, regions: dict[str, NDArray[np.int64]]) -> None:
-        """Put the regions into one array, one behind the other, and make views of them."""
-        mem = np.empty(kernel.HEADER + sum(r.size for r in regions.values()), dtype=np.int64)
+    def _lay_out(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Put the regions into one array, one behind the other, and make views of them; what they hold is kept."""
+        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        mem = np.zeros(kernel.HEADER + sum(sizes.values()), dtype=np.int64)
         mem[: kernel.HEADER] = self.mem[: kernel.HEADER]
         at = kernel.HEADER
-        views: dict[str, NDArray[Any]] = {}
-        for name, region in regions.items():
-            views[name] = mem[at : at + region.size].reshape(region.shape)
-            views[name][:] = region
+        old, views = self._regions, {}
+        for name, shape in shapes.items():
+            views[name] = view = mem[at : at + sizes[name]].reshape(shape)
             mem[_REGION_AT[name]] = at
-            at += region.size
-        mem[kernel.R_CELLS] = regions["hash"].shape[0]
-        mem[kernel.R_STACK_SIZE] = regions["stack"].shape[0]
+            at += sizes[name]
+            known = old.get(name, view[:0])
+            view[: len(known)] = known
+            if name in ("inst", "hash"):
+                view[len(known) :] = -1
+        mem[kernel.R_CELLS] = shapes["hash"][0]
+        mem[kernel.R_STACK_SIZE] = shapes["stack"][0]
+        mem[kernel.R_INST_SIZE] = shapes["inst"][0]
+        mem[kernel.R_POOL_SIZE] = shapes["pool"][0]
         self.mem, self._regions = mem, views
         self.handles[masks.H_MEM] = mem
         self.inst, self.nodes, self.stack, self.consts = views["inst"], views["nodes"], views["stack"], views["consts"]
+        self.pool = views["pool"]
 
-    def _replace(self, name: str, region: NDArray[np.int64]) -> None:
-        self._lay_out({**self._regions, name: region})
+    def _enlarge(self, name: str, n: int) -> None:
+        """Make a region `n` pieces long."""
+        shapes = {other: view.shape for other, view in self._regions.items()}
+        self._lay_out({**shapes, name: (n, *shapes[name][1:])})
 
     @property
     def rows(self) -> NDArray[np.int32]:
@@ -155,7 +177,7 @@ class JsonTables:
     def nbytes(self) -> int:
         """Rough memory of this schema's own tables."""
         machine = self.machine
-        objects = 800 * (machine.n_frames + len(machine.returns) + self.n_inst) + 200 * len(machine.formulas)
+        objects = 800 * (machine.n_frames + len(machine.returns) + len(self._info)) + 200 * len(machine.formulas)
         objects += 2000 * len(machine.lowering.subs)
         return int(self.mem.nbytes) + objects
 
@@ -182,34 +204,47 @@ class JsonTables:
         elif kind == kernel.HOLE_RETURN:
             value = self._after_generic(a, b & ~_GENERIC) if b & _GENERIC else self._after(a, b)
             self._put(kernel.EDGE_RETURN, a, b, value)
+        elif kind == kernel.HOLE_MEMBER:
+            self.forms.fill_colon(a, b)
         else:
             self._build_trie(a)
 
     def _place_of(self, kind: int, a: int) -> str:
         """The schema that a hole belongs to."""
         if kind == kernel.HOLE_RETURN:
-            made = self.machine.returns[a]
-            return made.place if made is not None else ""
+            return self.return_of(a).place
         if kind == kernel.HOLE_ROW:
             return ""
-        return next((part.place for part in self.info[a] if isinstance(part, (Goal, ObjectFrame, ArrayFrame))), "")
+        return next((part.place for part in self.info(a) if isinstance(part, (Goal, ObjectFrame, ArrayFrame))), "")
 
     def grow(self) -> None:
-        """Make room in the stack and the hash."""
-        if 2 * int(self.mem[kernel.M_N_EDGES]) >= int(self.mem[kernel.R_CELLS]):
+        """Make room in the stack, the hash, and for states of plain objects."""
+        if 2 * int(self.mem[kernel.M_N_EDGES]) + _ROOM >= int(self.mem[kernel.R_CELLS]):
             self._rehash()
+        n = self.inst.shape[0]
+        if int(self.mem[kernel.M_N_INST]) + _ROOM > n:
+            if n // objects.INSTANCES > self.limits.max_states:
+                raise LimitExceededError(
+                    f"the constraint needs more than {self.limits.max_states:,} automaton states (Limits.max_states)",
+                    given=n // objects.INSTANCES,
+                    limit=self.limits.max_states,
+                )
+            self._more_instances()
+        self.reserve(self.forms.widest)
         n = self.stack.shape[0]
         if int(self.mem[kernel.M_N_STACK]) >= n:
             if n > self.limits.max_states:
                 raise LimitExceededError(
                     f"more than {n:,} nested contexts (Limits.max_states)", given=n, limit=self.limits.max_states
                 )
-            self._replace("stack", enlarged(self.stack, 2 * n))
+            self._enlarge("stack", 2 * n)
 
     def _rehash(self) -> None:
         old = self._regions["hash"]
         entries = old[old[:, 0] != -1].tolist()
-        self._replace("hash", np.full((4 * old.shape[0], 2), -1, dtype=np.int64))
+        n = old.shape[0]
+        old[:] = -1
+        self._enlarge("hash", 4 * n)
         self.mem[kernel.M_N_EDGES] = 0
         low = (1 << 30) - 1
         for key, value in entries:
@@ -222,18 +257,48 @@ class JsonTables:
 
     def _instance(self, key: Any, info: Any, fields: tuple[int, ...]) -> int:
         """The number of an instance; fields: kind, row, trie, least, most, flags, offset of the allowed leaves."""
-        n = self.n_inst
+        n = int(self.mem[kernel.M_N_INST])
         if n >= self.inst.shape[0]:
-            larger = np.full((2 * n, kernel.INST), -1, dtype=np.int64)
-            larger[:n] = self.inst
-            self._replace("inst", larger)
+            self._more_instances()
+        if n > len(self._info):
+            self._note_instances()
         self.inst[n, : len(fields)] = fields
         self._fields.append(fields)
-        self.info.append(info)
-        self.n_inst = n + 1
+        self._info.append(info)
+        self.mem[kernel.M_N_INST] = n + 1
         if key is not None:
             self._instances[key] = n
         return n
+
+    def _more_instances(self) -> None:
+        self._enlarge("inst", 2 * self.inst.shape[0])
+
+    def _note_instances(self) -> None:
+        """Take note of the instances that the kernel has made: of plain objects."""
+        known, n = len(self._info), int(self.mem[kernel.M_N_INST])
+        self._info += [None] * (n - known)
+        self._fields += map(tuple, self.inst[known:n, : kernel.I_OBJECT].tolist())
+
+    def fields(self, i: int) -> tuple[int, ...]:
+        """Kind, row, trie, least, most, flags, offset of the allowed leaves of an instance."""
+        if i >= len(self._fields):
+            self._note_instances()
+        return self._fields[i]
+
+    def info(self, i: int) -> Any:
+        """What an instance stands for."""
+        if i >= len(self._info):
+            self._note_instances()
+        found = self._info[i]
+        if found is None:
+            found = self._info[i] = self.forms.info(i)
+        return found
+
+    def return_of(self, number: int) -> Return:
+        """What waits for a value, by the number on the stack."""
+        made = self.forms.return_of(number) if number & objects.MEMBER >> 1 else self.machine.returns[number]
+        assert made is not None
+        return made
 
     def _struct(self, key: Any, info: Any) -> int:
         found = self._instances.get(key)
@@ -245,6 +310,10 @@ class JsonTables:
         return self._struct(("value", goal.id), ("value", goal))
 
     def _object_struct(self, frame: ObjectFrame, point: int) -> int:
+        if point != OPEN:
+            first = self.forms.enter(frame)
+            if first:
+                return first + (objects.BEHIND_VALUE if point == AFTER else objects.BEHIND_COMMA)
         return self._struct(("object", frame.id, point), ("object", frame, point))
 
     def _array_struct(self, frame: ArrayFrame, point: int) -> int:
@@ -253,12 +322,21 @@ class JsonTables:
     def colon_struct(self, made: Return) -> int:
         return self._struct(("colon", made.id), ("colon", made))
 
+    def member_colon(self, goal: Goal, *, is_known: bool) -> int:
+        """The colon in front of the value of a plain object's member, and that value's structural state."""
+        key = ("member", goal.id, is_known)
+        found = self._instances.get(key)
+        if found is None:
+            found = self._struct(key, ("member", goal))
+            self._fill_struct(found)
+        return found
+
     def _fill_struct(self, i: int) -> None:
         """Fill the row of a structural state: any vocabulary has tokens that look at all of it.
 
         And at what is behind a comma or colon, whose rows are filled with it: a hole takes its time.
         """
-        info = self.info[i]
+        info = self.info(i)
         row = [0] * 16
         behind = 0
         match info:
@@ -267,6 +345,9 @@ class JsonTables:
             case ("colon", made):
                 behind = self.value_struct(made.goal)
                 row[COLON] = kernel.pack(behind, push=made.id, record=made.record)
+            case ("member", goal):
+                behind = self.value_struct(goal)
+                row[COLON] = kernel.pack(behind)
             case ("object", frame, point):
                 if point == AFTER:
                     known, others = self.machine.keys(frame)
@@ -274,7 +355,8 @@ class JsonTables:
                         behind = self._object_struct(frame, NEXT)
                         row[COMMA] = kernel.pack(behind)
                 else:
-                    row[QUOTE] = self._key_start(frame)
+                    first = self.forms.enter(frame)
+                    row[QUOTE] = self.forms.key_start(first) if first else self._key_start(frame)
                 if point != NEXT and frame.closing is not None:
                     row[RBRACE] = kernel.pack(self.outcome_number(frame.closing), close=True)
             case ("generic", frame, point):
@@ -361,9 +443,7 @@ class JsonTables:
         return self._object_struct(frame, AFTER) if isinstance(frame, ObjectFrame) else self._array_struct(frame, AFTER)
 
     def _after(self, number: int, outcome: int) -> int:
-        made = self.machine.returns[number]
-        assert made is not None
-        return self.after_struct(self.machine.after(made, self.outcomes[outcome]))
+        return self.after_struct(self.machine.after(self.return_of(number), self.outcomes[outcome]))
 
     # -- lexemes ----------------------------------------------------------------------------------------------------
 
@@ -427,7 +507,7 @@ class JsonTables:
                     formulas.holds(split[STRINGS], lambda a: self._passes(a, text))  # noqa: B023
                     for split in goal.watched
                 )
-                if goal.is_good(outcome) and self._spellable(text):
+                if goal.is_good(outcome) and self.spellable(text):
                     outcomes[text] = self.outcome_number(outcome)
             if not outcomes:
                 return 0
@@ -450,7 +530,7 @@ class JsonTables:
     def _passes(self, atom: int, text: str) -> bool:
         return self.shared.lexemes.string_passes(self.machine.formulas.payload(atom), text)
 
-    def _spellable(self, text: str) -> bool:
+    def spellable(self, text: str) -> bool:
         alphabet = self.shared.lexemes.alphabet
         return alphabet is None or bool(alphabet[list(encoded(text))].all())
 
@@ -461,21 +541,30 @@ class JsonTables:
         return self._instance(key, (*info, texts), (kernel.STRING, row, -1, 0, -1, 0, offset))
 
     def _allowed(self, words: list[int]) -> int:
-        offset = self._n_bits
-        if offset + len(words) > self._regions["bits"].shape[0]:
-            self._replace("bits", enlarged(self._regions["bits"], 2 * (offset + len(words))))
-        self._regions["bits"][offset : offset + len(words), 0] = np.array(words, dtype=np.uint64).view(np.int64)
-        self._n_bits = offset + len(words)
+        return self.put_in_pool(np.array(words, dtype=np.uint64).view(np.int64))
+
+    def reserve(self, n: int) -> None:
+        """Make room for `n` more numbers in the pool."""
+        needed = int(self.mem[kernel.M_N_POOL]) + n
+        if needed > self.pool.shape[0]:
+            self._enlarge("pool", 2 * needed)
+
+    def put_in_pool(self, numbers: NDArray[np.int64]) -> int:
+        """Where in the pool the numbers are now."""
+        self.reserve(len(numbers))
+        offset = int(self.mem[kernel.M_N_POOL])
+        self.pool[offset : offset + len(numbers)] = numbers
+        self.mem[kernel.M_N_POOL] = offset + len(numbers)
         return offset
 
     def is_allowed(self, i: int, leaf: int) -> bool:
         """May the known text at this leaf be written?"""
-        word = int(self._regions["bits"][int(self.inst[i, kernel.I_ALLOWED]) + (leaf >> 6), 0])
+        word = int(self.pool[int(self.inst[i, kernel.I_ALLOWED]) + (leaf >> 6)])
         return bool(word >> (leaf & 63) & 1)
 
     def outcome_of_leaf(self, i: int, leaf: int) -> int:
         """The number of the outcome with which a listed value ends."""
-        info = self.info[i]
+        info = self.info(i)
         return int(info[1][leaf]) & (1 << 30) - 1 if info[0] == "texts" else int(info[1])
 
     def root(self, i: int) -> int:
@@ -483,6 +572,12 @@ class JsonTables:
         if self.inst[i, kernel.I_TRIE] == -1:
             self._build_trie(i)
         return int(self.inst[i, kernel.I_TRIE])
+
+    def way_to(self, i: int, t: int) -> bytes:
+        """The bytes that lead to a trie node."""
+        low, high = self.nodes[t, 4:6].tolist()
+        text = encoded(self.info(i)[-1][low] if low < high else self.forms.name(low))
+        return text[: self.depth_of(i, t, text)]
 
     def depth_of(self, i: int, t: int, text: bytes) -> int:
         """How many bytes of a known text (which passes trie node `t`) lead to `t`."""
@@ -494,28 +589,40 @@ class JsonTables:
         return depth
 
     def _build_trie(self, i: int) -> None:
-        listed = self.info[i][-1]
+        self.inst[i, kernel.I_TRIE] = self.trie_of(self.info(i)[-1])
+
+    def trie_of(self, listed: list[str]) -> int:
+        """The root of the trie of some texts, which are sorted by their bytes."""
         kept = self._tries_of.get(id(listed))
         if kept is not None:
-            self.inst[i, kernel.I_TRIE] = kept[0]
-            return
+            return kept[0]
         texts = [encoded(text) for text in listed]
         key = tuple(texts)
         root = self._tries.get(key)
         if root is None:
-            flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
-            indptr = np.zeros(len(texts) + 1, dtype=np.int64)
-            np.cumsum([len(text) for text in texts], out=indptr[1:])
-            nodes = np.zeros((1 + len(flat), 6), dtype=np.int64)
-            root = self._n_trie
-            n = kernel.build_trie(flat, indptr, root, nodes)
-            if root + n > self.nodes.shape[0]:
-                self._replace("nodes", enlarged(self.nodes, 2 * (root + n)))
-            self.nodes[root : root + n] = nodes[:n]
-            self._n_trie = root + n
-            self._tries[key] = root
+            root = self._tries[key] = self._put_nodes(_trie(texts))
         self._tries_of[id(listed)] = root, listed
-        self.inst[i, kernel.I_TRIE] = root
+        return root
+
+    def trie_with(self, root: int, name: str, leaf: int, number: int) -> int:
+        """The root of the trie of the texts below `root` and a name, whose new nodes stand above no leaves.
+
+        leaf: where the name ends.   number: what these nodes note in the place of leaves.
+        """
+        text = np.frombuffer(encoded(name), dtype=np.uint8)
+        while (n := int(kernel.extend_trie(self.nodes, self._n_trie, root, text, leaf, number))) < 0:
+            self._enlarge("nodes", 2 * self.nodes.shape[0])
+        root, self._n_trie = self._n_trie, n
+        return root
+
+    def _put_nodes(self, nodes: NDArray[np.int64]) -> int:
+        root, n = self._n_trie, len(nodes)
+        nodes[:, 0] += root
+        if root + n > self.nodes.shape[0]:
+            self._enlarge("nodes", 2 * (root + n))
+        self.nodes[root : root + n] = nodes
+        self._n_trie = root + n
+        return root
 
     def _key_start(self, frame: ObjectFrame) -> int:
         """The lexeme of the next key of an object."""
@@ -543,20 +650,18 @@ class JsonTables:
                     tests = (*shape.key_tests, ("str", frozenset(texts)))
                     recognizer = self.shared.lexemes.strings(tests, tuple((care, v) for v in values))
                 row = self._row(recognizer) if recognizer.start else 0
-        leaves = shape.leaves
-        if names:
-            place = {text: leaf for leaf, text in enumerate(texts)}
-            leaves = [place[text] for text in shape.keys]
+        place = {text: leaf for leaf, text in enumerate(texts)}
         words = [0] * ((len(texts) >> 6) + 1)
         for k in bits_of(known):
-            if self._all_spellable or self._spellable(shape.keys[k]):
-                words[leaves[k] >> 6] |= 1 << (leaves[k] & 63)
+            if self.all_spellable or self.spellable(shape.keys[k]):
+                leaf = place[shape.keys[k]]
+                words[leaf >> 6] |= 1 << (leaf & 63)
         fields = (kernel.STRING, row, -1, 0, -1, flags, self._allowed(words))
         return kernel.pack(self._instance(key, ("key", frame, recognizer, texts), fields))
 
     def _end_of_lexeme(self, i: int, code: int) -> int:
         """What follows a lexeme that ends with a code (leaf << 1 | 1, or outcome << 1)."""
-        info = self.info[i]
+        info = self.info(i)
         match info[0]:
             case "ends":
                 return kernel.pack(info[1], close=True)
@@ -605,9 +710,13 @@ def _leads_elsewhere(recognizer: Any, texts: list[bytes]) -> bool:
     return True
 
 
-def encoded(text: str) -> bytes:
-    """UTF-8, surrogates too."""
-    return text.encode("utf-8", "surrogatepass")
+def _trie(texts: list[bytes]) -> NDArray[np.int64]:
+    """The nodes of the trie of some sorted texts."""
+    flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
+    indptr = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum([len(text) for text in texts], out=indptr[1:])
+    nodes = np.zeros((1 + len(flat), 6), dtype=np.int64)
+    return nodes[: kernel.build_trie(flat, indptr, 0, nodes)]
 
 
 def enlarged(array: NDArray[Any], n: int) -> NDArray[Any]:

@@ -7,7 +7,7 @@ so schemas with the same constraint share its rows, and whatever is known about 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.kernels.arena import map_row
 from outlines_core.kernels.borrow import Handles
+from outlines_core.kernels.json_memory import FREE
 
-__all__ = ["FREE", "Arena"]
+__all__ = ["Arena"]
 
 OUTCOME, FILLED, NEEDED = 256, 257, 258
-FREE: Final = 1
 """The row at which any string may go on or end."""
 
 

@@ -33,7 +33,7 @@ _NOTHING_SETTLED: Final[dict[int, bool]] = {}
 _MAX_CUBES: Final = 24
 _MAX_OPTIONS: Final = 4000
 
-__all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "Return"]
+__all__ = ["ArrayFrame", "Frame", "Goal", "Machine", "ObjectFrame", "PlainObject", "Return"]
 
 NULL, NUMBERS, STRINGS, ARRAYS, OBJECTS = 0, 1, 2, 3, 4
 Outcome: TypeAlias = tuple[bool, ...]
@@ -138,10 +138,10 @@ class ObjectFrame:
         self.closing: Outcome | None = None
         self.members: dict[Any, Return | None] = {}
         self.keys: tuple[int, tuple[tuple[int, ...], ...]] | None = None
-        self.branches: list[_Plain] | None = None
+        self.branches: list[PlainObject] | None = None
 
     @property
-    def plain(self) -> _Plain | None:
+    def plain(self) -> PlainObject | None:
         """The conjunction that is left to fulfil, if it is one."""
         return self.branches[0] if self.branches is not None and len(self.branches) == 1 else None
 
@@ -149,7 +149,7 @@ class ObjectFrame:
 Frame: TypeAlias = ArrayFrame | ObjectFrame
 
 
-class _Plain:
+class PlainObject:
     """A conjunction that says of members one by one what they must be: nearly every object is one, or a choice of some.
 
     Attributes:
@@ -186,7 +186,7 @@ class Machine:
         self._objects: dict[Any, ObjectFrame | None] = {}
         self._combined: dict[Any, Formula] = {}
         self._plenty: dict[Sub, bool] = {}
-        self._branches: dict[Formula, list[_Plain] | None] = {}
+        self._branches: dict[Formula, list[PlainObject] | None] = {}
         self.n_frames = 0
         self.root = self.goal_of_sub(self.lowering.sub(root, ()))
 
@@ -565,12 +565,12 @@ class Machine:
             return bool(payload[1] == 0)
         return bool(payload[0] != "r")
 
-    def _plain_branches(self, goal: Formula) -> list[_Plain] | None:
+    def _plain_branches(self, goal: Formula) -> list[PlainObject] | None:
         """`goal` as a choice of plain conjunctions; None if it is not, or of too many."""
         if goal in self._branches:
             return self._branches[goal]
         self._branches[goal] = None
-        found: list[_Plain] = []
+        found: list[PlainObject] = []
         settled = self.sat.known_required(goal)
         if self.formulas.most_cubes(settled) > _MAX_BRANCHES:
             return None
@@ -582,8 +582,8 @@ class Machine:
         self._branches[goal] = found
         return found
 
-    def _plain_cube(self, cube: Cube) -> _Plain | None:
-        plain = _Plain(self.formulas.all([atom if positive else -atom for atom, positive in cube.items()]))
+    def _plain_cube(self, cube: Cube) -> PlainObject | None:
+        plain = PlainObject(self.formulas.all([atom if positive else -atom for atom, positive in cube.items()]))
         for atom, positive in cube.items():
             payload = self.formulas.payload(atom)
             kind = payload[0]
@@ -673,20 +673,21 @@ class Machine:
                 return formulas.atom(("r", left)) if left else TRUE
         raise AssertionError(payload)
 
-    def _asked(self, shape: ObjectShape, plain: _Plain, key: Key) -> Sub:
+    def _asked(self, shape: ObjectShape, plain: PlainObject, key: Key) -> Sub:
         """What a conjunction asks of the value of a key; FALSE_SUB if there is none."""
         memo = (plain.by, key)
         sub = shape.asked.get(memo)
         if sub is None:
             sub = FALSE_SUB
-            if all(shape.name_ok(name, key) for _, name in plain.names):
-                sub = self.lowering.both([shape.child(props, key) for _, props in plain.props])
-                if not self.sat.sub(sub):
+            if not plain.names or all(shape.name_ok(name, key) for _, name in plain.names):
+                subs = [shape.child(props, key) for _, props in plain.props]
+                sub = subs[0] if len(subs) == 1 else self.lowering.both(subs)
+                if sub != TRUE_SUB and not self.sat.sub(sub):
                     sub = FALSE_SUB
             shape.asked[memo] = sub
         return sub
 
-    def _left(self, plain: _Plain, key: Key, blocked: int) -> Formula:
+    def _left(self, plain: PlainObject, key: Key, blocked: int) -> Formula:
         """What is left of a conjunction after a member, FALSE if nothing can be."""
         required = plain.required
         if isinstance(key, int):
@@ -697,15 +698,29 @@ class Machine:
             return FALSE
         if required == plain.required and plain.count is None:
             return plain.formula
-        left = list(plain.rest)
-        if required:
-            left.append(self.formulas.atom(("r", required)))
+        left = [self.left_of(plain, required)]
         if plain.count is not None:
             left.append(self.sat.less("C", (), *plain.count))
         return self.formulas.all(left)
 
+    def left_of(self, plain: PlainObject, required: int) -> Formula:
+        """A conjunction of which these known keys are still required; without its count."""
+        left = [*plain.rest, self.formulas.atom(("r", required))] if required else plain.rest
+        return self.formulas.all(left)
+
+    def member_goal(self, shape: ObjectShape, plain: PlainObject, key: Key, place: str) -> Goal:
+        """The goal of the value of a key, which must be possible."""
+        sub = self._asked(shape, plain, key)
+        watched = (self.lowering.split(sub),)
+        found = self._goals.get((watched, ONLY))
+        return found if found is not None else self.goal(watched, ONLY, _below(self.lowering, (sub,), place))
+
+    def takes_others(self, shape: ObjectShape, plain: PlainObject) -> bool:
+        """Does a conjunction allow keys that are not known, without any test of keys?"""
+        return self._asked(shape, plain, ()) != FALSE_SUB
+
     def _branch_member(
-        self, frame: ObjectFrame, branches: list[_Plain], key: Key, blocked: int, seen: Seen
+        self, frame: ObjectFrame, branches: list[PlainObject], key: Key, blocked: int, seen: Seen
     ) -> Return | None:
         """`_watch` for a choice of plain conjunctions."""
         shape, formulas, lowering = frame.shape, self.formulas, self.lowering
@@ -770,7 +785,7 @@ class Machine:
         return frame.keys
 
     def _plain_keys(
-        self, frame: ObjectFrame, branches: list[_Plain], candidates: int
+        self, frame: ObjectFrame, branches: list[PlainObject], candidates: int
     ) -> tuple[int, tuple[tuple[int, ...], ...]]:
         """`keys` where no properties are counted."""
         shape = frame.shape
@@ -782,7 +797,7 @@ class Machine:
             required = plain.required
             if required & plain.absent:
                 continue
-            open_ = self._possible(shape, plain) & candidates & ~plain.absent & ~allowed
+            open_ = self.possible(shape, plain) & candidates & ~plain.absent & ~allowed
             pressing = required & order  # nothing that comes later in the order may be written before these
             if pressing and single:
                 open_ &= order & ((pressing & -pressing) * 2 - 1)
@@ -803,7 +818,7 @@ class Machine:
                         others[c] = None
         return allowed, tuple(c for c in shape.other_classes if c in others)
 
-    def _possible(self, shape: ObjectShape, plain: _Plain) -> int:
+    def possible(self, shape: ObjectShape, plain: PlainObject) -> int:
         """The known keys for which a conjunction allows some value, as a bit set."""
         found = shape.possible.get(plain.by)
         if found is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from outlines_core.json_schema.lexemes import Lexemes
     from outlines_core.json_schema.lower import Lowering, Sub
 
-__all__ = ["NOBODY", "Key", "ObjectShape", "Seen", "bits_of", "named"]
+__all__ = ["NOBODY", "Key", "ObjectShape", "Seen", "bits_of", "encoded", "named"]
 
 Key = int | tuple[int, ...]
 """A known key by its number, or the class of another one: what the key tests say about it."""
@@ -37,6 +37,11 @@ def bits_of(bits: int) -> list[int]:
         found.append(low.bit_length() - 1)
         bits ^= low
     return found
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, surrogates too."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 class ObjectShape:
@@ -85,16 +90,31 @@ class ObjectShape:
     @cached_property
     def leaves(self) -> list[int]:
         """For each known key its place among the keys sorted by their bytes."""
-        order = sorted(range(len(self.keys)), key=lambda k: self.keys[k].encode("utf-8", "surrogatepass"))
-        places = [0] * len(order)
-        for place, key in enumerate(order):
-            places[key] = place
-        return places
+        places = {key: place for place, key in enumerate(self.sorted_keys)}
+        return [places[key] for key in self.keys]
 
     @cached_property
     def sorted_keys(self) -> list[str]:
         """The known keys in the order of their bytes."""
-        return sorted(self.keys, key=lambda key: key.encode("utf-8", "surrogatepass"))
+        return sorted(self.keys, key=encoded)
+
+    @cached_property
+    def blocked_leaves(self) -> list[int]:
+        """`blocked_by` of the known keys, all in leaves (`leaves`) instead of keys."""
+        bits = [1 << leaf for leaf in self.leaves]
+        ordered = sum(bits[key] for key in bits_of(self.ordered_mask))
+        found, before = [0] * len(bits), 0
+        for key, bit in enumerate(bits):
+            if not self.ordered_mask >> key & 1:
+                behind = bit | ordered
+            elif self._before is not None:
+                behind = bit | sum(bits[k] for k in bits_of(self._before[key]))
+            elif self._single >> key & 1:
+                behind = before = before | bit
+            else:
+                behind = bit
+            found[bit.bit_length() - 1] = behind
+        return found
 
     # -- order ------------------------------------------------------------------------------------------------------
 
@@ -130,6 +150,9 @@ class ObjectShape:
         return known
 
     def _child(self, props: Props, key: Key) -> Sub:
+        if not props.patterns:
+            own = props.listed.get(self.keys[key]) if isinstance(key, int) else None
+            return props.additional if own is None else own
         subs = []
         if isinstance(key, int):
             text = self.keys[key]

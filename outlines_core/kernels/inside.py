@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["NO_QUOTE", "OPEN_ESCAPE", "clear_longer", "closing_quotes", "fill_endings", "set_tokens", "tokens_below"]
+__all__ = ["NO_QUOTE", "OPEN_ESCAPE", "clear_longer", "closing_quotes", "set_tokens", "tokens_below"]
 
 NO_QUOTE, OPEN_ESCAPE = -1, -2
 
@@ -60,20 +60,6 @@ def tokens_below(vocabulary, size, exits):  # type: ignore[no-untyped-def]
                 chars[n] = exits[k, 2]
                 n += 1
     return tokens[:n].copy(), chars[:n].copy()
-
-
-@njit(cache=True, nogil=True)
-def fill_endings(tokens, chars, low, high, texts, live, out_mask):  # type: ignore[no-untyped-def]
-    """Set the bits of the tokens that add low..high characters and whose text behind the quote is live.
-
-    tokens, chars  as `tokens_below` leaves them     texts  (size,) int32: number of the text behind a token's quote
-    live           uint32, bits of texts              out_mask  (n_words + 1,) uint32
-    """
-    for k in range(tokens.shape[0]):
-        t = tokens[k]
-        g = texts[t]
-        if live[g >> 5] >> np.uint32(g & 31) & np.uint32(1) != 0 and low <= chars[k] <= high:
-            out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
 
 
 @njit(cache=True, nogil=True)

@@ -10,15 +10,9 @@ A *configuration* is five numbers: where we are, and the stack of containers aro
 
 Tables. Passing many arrays from function to function costs more than all the work, so there are two:
 
-    rows   (n, 258) int32, the arena: one row a content state: what follows each byte (0 dead) · outcome or -1 · filled?
-    mem    int64, everything else; mem[:16] is `meta` (M_*), mem[16:32] holds where the regions begin (R_*):
-      inst   24 a piece: kind · arena row to begin with · trie root · least, most characters · flags · offset of the
-             allowed leaves · unused · then, for structural states, what each of 16 character classes leads to
-      nodes  6 a piece, tries of known texts: first child · children · byte · leaf or -1 · leaves below [from, to)
-      bits   pool of bit sets over leaves
-      hash   2 a cell, open addressing: key, value
-      stack  2 a piece: return << 1 | must its end be exact? · parent
-      consts 8 a piece: [byte] = class, may it stand in a string · [288 + w] = what whitespace state w leads to
+    rows   (n, 259) int32, the arena: one row a content state: what follows each byte (0 dead) · outcome or -1 · filled?
+           · characters to an end
+    mem    int64, everything else (`json_memory`)
 
 What is not in a table yet is a *hole*: the kernel says which one and is called again once it is filled. `EXACT` means
 that what follows depends on a text that only the caller knows (the name of a new key, the value of a unique item).
@@ -33,38 +27,156 @@ Values: GOTO an instance, perhaps pushing a return, or CLOSE the value with an o
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numba import njit
 
-from outlines_core.kernels.borrow import constants
+from outlines_core.kernels.json_memory import (
+    ASK,
+    CLASSES,
+    CLOSE,
+    COUNTED,
+    DEAD,
+    EDGE_END,
+    EDGE_RETURN,
+    EDGE_STACK,
+    END_INSTANCE,
+    EXACT,
+    FILLED,
+    FULL,
+    GOTO_MASK,
+    HEADER,
+    HOLE,
+    HOLE_END,
+    HOLE_MEMBER,
+    HOLE_RETURN,
+    HOLE_ROW,
+    HOLE_STRUCT,
+    HOLE_TRIE,
+    I_ALLOWED,
+    I_CLASS,
+    I_FLAGS,
+    I_KIND,
+    I_LEAST,
+    I_MOST,
+    I_OBJECT,
+    I_ROW,
+    I_TRIE,
+    INST,
+    LIVE,
+    M_A,
+    M_B,
+    M_EXACT,
+    M_EXIT,
+    M_GENERIC,
+    M_KIND,
+    M_N_EDGES,
+    M_N_EXITS,
+    M_N_INST,
+    M_N_POOL,
+    M_N_STACK,
+    M_NODE,
+    NEEDED,
+    OTHERS,
+    OUTCOME,
+    PLAIN,
+    R_CELLS,
+    R_CONSTS,
+    R_HASH,
+    R_INST,
+    R_INST_SIZE,
+    R_NODES,
+    R_POOL,
+    R_POOL_SIZE,
+    R_STACK,
+    R_STACK_SIZE,
+    RECORD,
+    STRING,
+    STRUCT,
+    UNNAMED,
+    WS,
+    any_allowed,
+    edge,
+    pack,
+    push,
+    put_edge,
+)
+from outlines_core.kernels.json_objects import MEMBER, next_object
 
 __all__ = [
     "ASK",
     "CLASSES",
+    "CLOSE",
     "COUNTED",
     "DEAD",
     "EDGE_END",
     "EDGE_RETURN",
     "EDGE_STACK",
+    "END_INSTANCE",
+    "ESCAPED",
     "EXACT",
+    "FILLED",
     "FULL",
+    "GOTO_MASK",
+    "HEADER",
+    "HEX",
     "HOLE",
     "HOLE_END",
+    "HOLE_MEMBER",
     "HOLE_RETURN",
     "HOLE_ROW",
     "HOLE_STRUCT",
     "HOLE_TRIE",
+    "INST",
+    "I_ALLOWED",
+    "I_CLASS",
+    "I_FLAGS",
+    "I_KIND",
+    "I_LEAST",
+    "I_MOST",
+    "I_OBJECT",
+    "I_ROW",
+    "I_TRIE",
     "LIVE",
+    "M_A",
+    "M_B",
+    "M_EXACT",
+    "M_EXIT",
+    "M_GENERIC",
+    "M_KIND",
+    "M_NODE",
+    "M_N_EDGES",
+    "M_N_EXITS",
+    "M_N_INST",
+    "M_N_POOL",
+    "M_N_STACK",
     "NEEDED",
+    "OTHERS",
     "OUTCOME",
+    "PENDING",
+    "PENDING_ESCAPED",
+    "PENDING_HEX",
     "PLAIN",
+    "RAW_ED",
+    "RECORD",
+    "R_CELLS",
+    "R_CONSTS",
+    "R_HASH",
+    "R_INST",
+    "R_INST_SIZE",
+    "R_NODES",
+    "R_POOL",
+    "R_POOL_SIZE",
+    "R_STACK",
+    "R_STACK_SIZE",
     "STRING",
     "STRUCT",
+    "UNNAMED",
+    "WS",
     "build_trie",
+    "extend_trie",
     "fewest_tokens",
     "pack",
+    "push",
     "put_edge",
     "step",
     "walk",
@@ -75,101 +187,9 @@ __all__ = [
     "words_below",
 ]
 
-STRUCT, STRING, PLAIN = 0, 1, 2
-COUNTED, OTHERS, UNNAMED = 1, 2, 4  # flags of string lexemes
-LIVE, DEAD, HOLE, FULL, EXACT = 1, 0, -1, -2, -3
-HOLE_STRUCT, HOLE_END, HOLE_RETURN, HOLE_ROW, HOLE_TRIE = constants(5)
-EDGE_END, EDGE_RETURN, EDGE_STACK = constants(3)
 _ZERO, _TOP = np.int64(0), np.int64(0xFFFF)
-M_KIND, M_A, M_B, M_N_STACK, M_N_EDGES, M_EXACT, M_NODE, M_EXIT, M_N_EXITS, M_GENERIC = range(10)
-ASK: Final = -2  # a table value: what follows depends on texts that only the caller knows
-CLASSES: Final = 16
-R_INST, R_NODES, R_BITS, R_HASH, R_CELLS, R_STACK, R_STACK_SIZE, R_CONSTS = range(16, 24)
-HEADER: Final = 32
-INST, OUTCOME, FILLED, NEEDED = 24, 256, 257, 258  # width of an instance; columns of the arena
-I_KIND, I_ROW, I_TRIE, I_LEAST, I_MOST, I_FLAGS, I_ALLOWED, I_CLASS = 0, 1, 2, 3, 4, 5, 6, 8
-WS: Final = 288  # the state before the first whitespace character is WS + 1
-END_INSTANCE: Final = 1
-_GOTO_MASK = (1 << 30) - 1
-_CLOSE = 1 << 61
-_RECORD = 1 << 60
 # escape states: value of the hex digits so far | their number << 16 | stage << 19 | pending high surrogate << 22
 ESCAPED, HEX, PENDING, PENDING_ESCAPED, PENDING_HEX, RAW_ED = 1, 2, 3, 4, 5, 6
-
-
-def pack(target: int, *, push: int = 0, record: bool = False, close: bool = False) -> int:
-    """A table value: go to instance `target` having pushed return `push`, or close with outcome `target`."""
-    return target | push << 30 | (_RECORD if record else 0) | (_CLOSE if close else 0)
-
-
-@njit(cache=True, nogil=True)
-def _find(mem, key):  # type: ignore[no-untyped-def]
-    """The value of a key, -1 if there is none."""
-    base, cells = mem[R_HASH], mem[R_CELLS]
-    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (cells - 1)
-    while True:
-        k = mem[base + 2 * cell]
-        if k == key:
-            return mem[base + 2 * cell + 1]
-        if k == -1:
-            return np.int64(-1)
-        cell = (cell + 1) & (cells - 1)
-
-
-@njit(cache=True, nogil=True)
-def put_edge(mem, kind, a, b, value):  # type: ignore[no-untyped-def]
-    """Enter a value; the caller has seen to it that there is room."""
-    key = (np.int64(kind) << 60) | (np.int64(a) << 30) | np.int64(b)
-    base, cells = mem[R_HASH], mem[R_CELLS]
-    cell = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (cells - 1)
-    while mem[base + 2 * cell] != -1 and mem[base + 2 * cell] != key:
-        cell = (cell + 1) & (cells - 1)
-    if mem[base + 2 * cell] == -1:
-        mem[M_N_EDGES] += 1
-    mem[base + 2 * cell] = key
-    mem[base + 2 * cell + 1] = value
-
-
-@njit(cache=True, nogil=True)
-def _edge(mem, kind, a, b, hole):  # type: ignore[no-untyped-def]
-    """The value of an edge; -1 and a hole in meta if nobody has filled it."""
-    value = _find(mem, (np.int64(kind) << 60) | (np.int64(a) << 30) | np.int64(b))
-    if value == -1:
-        mem[M_KIND] = hole
-        mem[M_A] = a
-        mem[M_B] = b
-    return value
-
-
-@njit(cache=True, nogil=True)
-def _push(mem, sid, entry):  # type: ignore[no-untyped-def]
-    """The stack node of `entry` on top of `sid`; -1 if a table is full."""
-    found = _find(mem, (np.int64(EDGE_STACK) << 60) | (np.int64(sid) << 30) | np.int64(entry))
-    if found >= 0:
-        return found
-    n = mem[M_N_STACK]
-    if n >= mem[R_STACK_SIZE] or 2 * mem[M_N_EDGES] >= mem[R_CELLS]:
-        return np.int64(-1)
-    mem[mem[R_STACK] + 2 * n] = entry
-    mem[mem[R_STACK] + 2 * n + 1] = sid
-    mem[M_N_STACK] = n + 1
-    put_edge(mem, EDGE_STACK, sid, entry, n)
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _any_allowed(mem, offset, low, high):  # type: ignore[no-untyped-def]
-    """Is one of the bits low..high-1 of the set at `offset` set?"""
-    base = mem[R_BITS] + offset
-    while low < high:
-        word = np.uint64(mem[base + (low >> 6)]) >> np.uint64(low & 63)
-        n = min(64 - (low & 63), high - low)
-        if n < 64:
-            word &= (np.uint64(1) << np.uint64(n)) - np.uint64(1)
-        if word != 0:
-            return True
-        low += n
-    return False
 
 
 @njit(cache=True, nogil=True)
@@ -215,7 +235,7 @@ def _content(mem, rows, i, c, t, n, b):  # type: ignore[no-untyped-def]
         node = _child(mem, t, b)
         if node > 0 and to == 0:
             at = mem[R_NODES] + 6 * node
-            if not _any_allowed(mem, mem[inst + I_ALLOWED], mem[at + 4], mem[at + 5]):
+            if not any_allowed(mem, mem[inst + I_ALLOWED], mem[at + 4], mem[at + 5]):
                 node = np.int64(0)
     if node == 0 and to == 0:
         return DEAD, to, node, n
@@ -436,10 +456,12 @@ def _return(mem, bits, out, d):  # type: ignore[no-untyped-def]
     else:
         entry = mem[mem[R_STACK] + 2 * sid]
         value = np.int64(ASK)
-        if entry & 1 == 0:
-            value = _edge(mem, EDGE_RETURN, entry >> 1, bits, HOLE_RETURN)
+        if entry & MEMBER != 0:
+            value = mem[mem[R_POOL] + ((entry & (MEMBER - 1)) >> 1)]
+        elif entry & 1 == 0:
+            value = edge(mem, EDGE_RETURN, entry >> 1, bits, HOLE_RETURN)
         elif mem[M_GENERIC] != 0:
-            value = _edge(mem, EDGE_RETURN, entry >> 1, bits | 1 << 29, HOLE_RETURN)
+            value = edge(mem, EDGE_RETURN, entry >> 1, bits | 1 << 29, HOLE_RETURN)
         if value == ASK:
             mem[M_A] = entry >> 1
             mem[M_B] = bits
@@ -458,18 +480,18 @@ def _return(mem, bits, out, d):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _go(mem, rows, value, b, out, d):  # type: ignore[no-untyped-def]
     """Carry out a table value that byte `b` has led to."""
-    if value & _CLOSE:
-        return _return(mem, value & _GOTO_MASK, out, d)
-    push = value >> 30 & _GOTO_MASK
-    if push:
-        record = np.int64(1) if value & _RECORD else np.int64(0)
-        sid = _push(mem, out[d, 4], push << 1 | record)
+    if value & CLOSE:
+        return _return(mem, value & GOTO_MASK, out, d)
+    made = value >> 30 & GOTO_MASK
+    if made:
+        record = np.int64(1) if value & RECORD else np.int64(0)
+        sid = push(mem, out[d, 4], made << 1 | record)
         if sid < 0:
             return FULL
         if record:
             mem[M_EXACT] = 1
         out[d, 4] = sid
-    i = value & _GOTO_MASK
+    i = value & GOTO_MASK
     inst = mem[R_INST] + INST * i
     kind = mem[inst + I_KIND]
     out[d, 0] = i
@@ -506,7 +528,7 @@ def _end_string(mem, rows, i, c, t, x, out, d):  # type: ignore[no-untyped-def]
     flags = mem[inst + I_FLAGS]
     leaf = mem[mem[R_NODES] + 6 * t + 3] if t > 0 else np.int64(-1)
     if leaf >= 0:
-        if not _any_allowed(mem, mem[inst + I_ALLOWED], leaf, leaf + 1):
+        if not any_allowed(mem, mem[inst + I_ALLOWED], leaf, leaf + 1):
             return DEAD
         code = leaf << 1 | 1
     else:
@@ -522,7 +544,9 @@ def _end_string(mem, rows, i, c, t, x, out, d):  # type: ignore[no-untyped-def]
                 mem[M_B] = code
                 return EXACT
             mem[M_EXACT] = 1
-    value = _edge(mem, EDGE_END, i, code, HOLE_END)
+    if mem[inst + I_OBJECT] > 0:
+        return next_object(mem, i, leaf, out, d)
+    value = edge(mem, EDGE_END, i, code, HOLE_END)
     if value <= 0:
         return np.int64(value)
     return _go(mem, rows, value, np.int64(0x22), out, d)
@@ -570,10 +594,10 @@ def step(mem, rows, path, e, b, out, d):  # type: ignore[no-untyped-def]
             return LIVE
         if rows[c, OUTCOME] < 0 or mem[mem[R_CONSTS] + 8 * b] >= CLASSES - 1:
             return DEAD
-        value = _edge(mem, EDGE_END, i, np.int64(rows[c, OUTCOME]) << 1, HOLE_END)
+        value = edge(mem, EDGE_END, i, np.int64(rows[c, OUTCOME]) << 1, HOLE_END)
         if value <= 0:
             return np.int64(value)
-        status = _return(mem, value & _GOTO_MASK, out, d)
+        status = _return(mem, value & GOTO_MASK, out, d)
         if status != LIVE:
             return status
         i = out[d, 0]
@@ -818,10 +842,11 @@ def _keeps_words(rows, c):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
+def walk_inside(mem, rows, vocabulary, words, kind, path, node, stop, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
     """Tokens that stay inside a lexeme of which nothing but its content state counts, and the nodes where it ends.
 
     words     (n_nodes,) uint8, from `words_below`
+    node, stop  nodes to walk
     kind      STRING or PLAIN
     path      (max_depth + 2, 5) int64: instance 0, c, escape state (without a count), characters read, last 8 bytes
     out_mask  (n_words + 1,) uint32; bits are added
@@ -832,11 +857,10 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, length
     """
     info, end, token = vocabulary
     consts = mem[R_CONSTS]
-    n_nodes = info.shape[0]
     counting = lengths.shape[0] > 0
     zero = np.int64(0)
     tested, keeps = np.int64(-1), False
-    while node < n_nodes:
+    while node < stop:
         packed = np.int64(info[node])
         depth = packed >> 8
         b = packed & 255
@@ -910,11 +934,12 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, out_mask, length
 
 
 @njit(cache=True, nogil=True)
-def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, low, high, path, given, out_mask):  # type: ignore[no-untyped-def]
+def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, before, low, high, path, given, out_mask):  # type: ignore[no-untyped-def]
     """`walk` below every exit of a lexeme.
 
     i, t0, sid  of the lexeme's configuration where the tokens begin
     exits       as `walk_inside` leaves them; only those with low <= characters <= high
+    before      bytes on the way to an exit that are in front of the lexeme
     meta        meta[M_EXIT], meta[M_NODE]: where to begin (0, -1), and where to go on after a status other than LIVE
     """
     info, end, _ = vocabulary
@@ -942,7 +967,7 @@ def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, low, high, path, given,
                 node = np.int64(-1)
                 continue
             depth = np.int64(info[top]) >> 8
-            t = _text_at(mem, vocabulary, exits, k, t0, path)
+            t = _text_at(mem, vocabulary, exits, before, k, t0, path)
             path[depth - 1, 0] = i
             path[depth - 1, 1] = exits[k, 1]
             path[depth - 1, 2] = t
@@ -980,15 +1005,15 @@ def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, low, high, path, given,
 
 
 @njit(cache=True, nogil=True)
-def _text_at(mem, vocabulary, exits, k, t0, path):  # type: ignore[no-untyped-def]
+def _text_at(mem, vocabulary, exits, before, k, t0, path):  # type: ignore[no-untyped-def]
     """The trie node of known texts at exit `k`, 0 if what was read is none."""
-    depth = np.int64(vocabulary[0][exits[k, 0]]) >> 8
-    if t0 == 0 or depth == 1:
+    length = (np.int64(vocabulary[0][exits[k, 0]]) >> 8) - 1 - before
+    if t0 == 0 or length == 0:
         return np.int64(t0)
-    if depth > 9:
-        return np.int64(_along(mem, vocabulary, path, exits[k, 0], t0))
+    if length > 8:
+        return np.int64(_along(mem, vocabulary, path, exits[k, 0], before, t0))
     t, x = np.int64(t0), np.int64(0)
-    for d in range(depth - 2, -1, -1):
+    for d in range(length - 1, -1, -1):
         t, x = _texts_only(mem, t, x, exits[k, 4] >> 8 * d & 255)
         if t == 0:
             break
@@ -996,21 +1021,24 @@ def _text_at(mem, vocabulary, exits, k, t0, path):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _along(mem, vocabulary, path, top, t):  # type: ignore[no-untyped-def]
-    """The trie node of known texts that the bytes on the way to vocabulary node `top` lead to from `t`, 0 if none."""
+def _along(mem, vocabulary, path, top, before, t):  # type: ignore[no-untyped-def]
+    """The trie node of known texts that bytes on the way to vocabulary node `top` lead to from `t`, 0 if none.
+
+    before  as in `walk_exits`
+    """
     info = vocabulary[0]
     depth = np.int64(info[top]) >> 8
     # the nodes above `top`: going back, the last one of each smaller depth
     node = top - 1
     want = depth - 1
-    while want > 0:
+    while want > before:
         packed = np.int64(info[node])
         if packed >> 8 == want:
             path[want, 3] = packed & 255
             want -= 1
         node -= 1
     x = np.int64(0)
-    for d in range(1, depth):
+    for d in range(before + 1, depth):
         t, x = _texts_only(mem, t, x, path[d, 3])
         if t == 0:
             return t
@@ -1114,3 +1142,43 @@ def build_trie(data, indptr, base, out_nodes):  # type: ignore[no-untyped-def]
         out_nodes[node, 1] = n - first
         node += 1
     return n
+
+
+@njit(cache=True, nogil=True)
+def extend_trie(nodes, n, root, text, leaf, note):  # type: ignore[no-untyped-def]
+    """Enter a text into a trie, of which only the nodes on its way are copied: the others are shared.
+
+    nodes  as above, of which `n` are in use: the new root is the first behind these
+    leaf   of the text     note  what new nodes have in the place of the leaves below, of which they have none
+    Returns how many nodes are in use then, -1 if there is no room.
+    """
+    room = nodes.shape[0]
+    if n >= room:
+        return np.int64(-1)
+    at = n
+    nodes[at] = nodes[root]
+    n += 1
+    for k in range(text.shape[0]):
+        first, children = nodes[at, 0], nodes[at, 1]
+        if n + children + 1 > room:
+            return np.int64(-1)
+        nodes[at, 0] = n
+        found = np.int64(-1)
+        for j in range(children):
+            nodes[n + j] = nodes[first + j]
+            if nodes[n + j, 2] == text[k]:
+                found = n + j
+        n += children
+        if found < 0:
+            found = n
+            nodes[n, 0] = 0
+            nodes[n, 1] = 0
+            nodes[n, 2] = text[k]
+            nodes[n, 3] = -1
+            nodes[n, 4] = note
+            nodes[n, 5] = note
+            nodes[at, 1] = children + 1
+            n += 1
+        at = found
+    nodes[at, 3] = leaf
+    return np.int64(n)

@@ -16,54 +16,65 @@ from numba import carray, njit  # type: ignore[attr-defined]
 
 from outlines_core.kernels.borrow import as_pointer, constants, pointer_to
 from outlines_core.kernels.dfa import mask_to_ids
-from outlines_core.kernels.json import (
+from outlines_core.kernels.json import _text_at, step, walk, walk_exits
+from outlines_core.kernels.json_memory import (
     DEAD,
     END_INSTANCE,
     EXACT,
-    HEADER,
+    FREE,
+    FULL,
+    GOTO_MASK,
+    HOLE,
+    HOLE_TRIE,
     I_CLASS,
+    I_FLAGS,
     I_KIND,
+    I_LEAST,
+    I_ROW,
+    I_TRIE,
     INST,
     LIVE,
+    M_A,
     M_EXACT,
     M_EXIT,
     M_GENERIC,
+    M_INNER,
+    M_KIND,
+    M_N_CONFIGS,
     M_NODE,
+    OTHERS,
     OUTCOME,
     PLAIN,
+    QUOTE,
     R_CONSTS,
     R_INST,
     R_NODES,
-    _text_at,
-    step,
-    walk,
-    walk_exits,
+    RECORD,
+    push,
 )
 
 __all__ = [
     "ENDS",
     "NO_ROOM",
     "advance",
-    "begin",
-    "clear_texts",
     "enter_all",
     "fill_exits",
+    "fill_string",
     "fill_tops",
     "fill_whole",
     "intern",
     "step_one",
-    "walk_texts",
 ]
 
-H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_SIZE = constants(10)
-T_INFO, T_END, T_TOKEN, T_SIZE = constants(4)
+H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_TEXTS, H_SIZE = constants(11)
+T_INFO, T_END, T_TOKEN, T_TEXT, T_LIVE, T_SIZE = constants(6)  # the last two: of texts behind quotes
+B_TOPS, B_IDS, B_EXITS, B_SIZE = constants(4)
+W_ROW, W_WORDS, W_IDS, W_TOKENS, W_CHARS, W_EXITS, W_OTHERS, W_SIZE = constants(8)
 WIDTH: Final = 259  # of a row of the arena
-M_N_CONFIGS: Final = 10
 NO_ROOM: Final = -4
 """There is no room for another configuration."""
 ENDS: Final = 1 << 40
 """Added to the number of a configuration at which the text may end."""
-assert M_N_CONFIGS < HEADER
 
 
 @njit(cache=True, nogil=True)
@@ -279,42 +290,87 @@ def fill_whole(handles, arena, trie, i, c, t, x, sid, node, given, may_end):  # 
 
 
 @njit(cache=True, nogil=True)
+def _opens(mem, i):  # type: ignore[no-untyped-def]
+    """What a quote leads to in a structural state, if it opens a string that may hold anything at first; else 0."""
+    inst = mem[R_INST] + INST * i
+    value = mem[inst + I_CLASS + QUOTE]
+    if value <= 0:
+        return np.int64(0)
+    target = mem[R_INST] + INST * (value & GOTO_MASK)
+    if mem[target + I_ROW] != FREE or mem[target + I_FLAGS] & ~OTHERS != 0:
+        return np.int64(0)
+    return np.int64(value)
+
+
+@njit(cache=True, nogil=True)
 def fill_tops(  # type: ignore[no-untyped-def]
-    handles, arena, trie, i, sid, first, n_first, tops, n_tops, exit_, node, given, may_end
+    handles, arena, trie, i, sid, first, n_first, runs, exit_, node, given, may_end
 ):
     """The mask of a structural state, as `fill_whole`.
 
     first  address of (n_first,) int32: the tokens of whitespace alone
-    tops   address of (n_tops, 2) int64: nodes behind whitespace, and the state of the whitespace there
+    runs   table of what follows whitespace (B_*): nodes, each with the state of the whitespace there; where it is a
+           quote, which ids stay inside a string without constraints, and which exits from it there are
     exit_  0 to begin; else what meta[M_EXIT] was
     """
     mem, rows, words = _numbers(handles, H_MEM), _arena(arena), _bits(handles, H_WORDS)
     path = _places(handles, H_PATH)
     vocabulary = _trie(trie)
     info, end, _ = vocabulary
-    places = carray(as_pointer(tops), (n_tops, 2), np.int64)
+    pointer, n_tops = pointer_to(runs, B_TOPS)
+    places = carray(pointer, (n_tops, 6), np.int64)
     mem[M_GENERIC] = 1
     if exit_ == 0 and node < 0:
         words[:] = 0
         _allow(words, carray(as_pointer(first), (n_first,), np.int32))
     classes = mem[R_INST] + INST * i + I_CLASS
     consts = mem[R_CONSTS]
+    opens = _opens(mem, i)
     for k in range(exit_, n_tops):
         top = places[k, 0]
-        if node < 0:
-            packed = np.int64(info[top])
-            if mem[classes + mem[consts + 8 * (packed & 255)]] == 0:
-                continue
-            node = top
-            e = (packed >> 8) - 1
-            path[e, 0] = i
-            path[e, 1] = 0
-            path[e, 2] = 0
-            path[e, 3] = places[k, 1]
-            path[e, 4] = sid
-        status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, words)
+        packed = np.int64(info[top])
+        begin = node < 0 or (node == top and given == 0)
+        if begin and mem[classes + mem[consts + 8 * (packed & 255)]] == 0:
+            node = np.int64(-1)
+            continue
+        if opens != 0 and places[k, 3] != 0 and (begin or mem[M_INNER] >= 0):
+            inner = sid
+            made = opens >> 30 & GOTO_MASK
+            if made:
+                inner = push(mem, sid, made << 1 | (np.int64(1) if opens & RECORD else np.int64(0)))
+                if inner < 0:
+                    mem[M_EXIT] = k
+                    mem[M_NODE] = -1
+                    return np.int64(FULL)
+            if begin:
+                _allow(words, _small(runs, B_IDS)[places[k, 2] : places[k, 3]])
+                mem[M_INNER] = 0
+            target = opens & GOTO_MASK
+            exits = _places(runs, B_EXITS)[places[k, 4] : places[k, 5]]
+            mem[M_EXIT] = mem[M_INNER]
+            mem[M_NODE] = np.int64(-1) if begin else node
+            status = np.int64(LIVE)
+            if exits.shape[0] > 0:
+                t = mem[mem[R_INST] + INST * target + I_TRIE]
+                depth, most = packed >> 8, np.int64(1) << np.int64(30)
+                zero = np.int64(0)
+                status = walk_exits(
+                    mem, rows, vocabulary, target, t, inner, exits, depth, zero, most, path, given, words
+                )
+        else:
+            if begin:
+                node = top
+                e = (packed >> 8) - 1
+                path[e, 0] = i
+                path[e, 1] = 0
+                path[e, 2] = 0
+                path[e, 3] = places[k, 1]
+                path[e, 4] = sid
+            status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, words)
+            mem[M_EXIT] = -1
         given = np.int64(0)
         if status != LIVE:
+            mem[M_INNER] = mem[M_EXIT]
             mem[M_EXIT] = k
             return status
         node = np.int64(-1)
@@ -337,43 +393,25 @@ def fill_exits(  # type: ignore[no-untyped-def]
     mem[M_EXIT] = exit_
     mem[M_NODE] = node
     if n_exits > 0:
-        status = walk_exits(mem, _arena(arena), _trie(trie), i, t, sid, places, low, high, path, given, words)
+        status = walk_exits(
+            mem, _arena(arena), _trie(trie), i, t, sid, places, np.int64(0), low, high, path, given, words
+        )
         if status != LIVE:
             return status
     return _finished(handles, words, may_end)
 
 
 @njit(cache=True, nogil=True)
-def begin(handles, base):  # type: ignore[no-untyped-def]
-    """Copy words (their address; 0: nothing is allowed) to where masks are made."""
-    words = _bits(handles, H_WORDS)
-    if base == 0:
-        words[:] = 0
-        return
-    last = words.shape[0] - 1
-    source = carray(as_pointer(base), (last,), np.uint32)
-    words[:last] = source
-    words[last] = 0
-
-
-@njit(cache=True, nogil=True)
-def clear_texts(handles, trie, t, exits, n_exits, out, kept):  # type: ignore[no-untyped-def]
-    """Forbid the tokens below the exits at which a known text is complete, which was at trie node `t` before.
-
-    exits  as in `fill_exits`     out  address of (kept, 5) int64: these exits; returns how many there are
-    """
-    mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
-    vocabulary = _trie(trie)
-    places = carray(as_pointer(exits), (n_exits, 5), np.int64)
-    found = carray(as_pointer(out), (kept, 5), np.int64)
+def _clear_texts(mem, vocabulary, words, path, t, exits, out):  # type: ignore[no-untyped-def]
+    """Forbid the tokens below the exits at which a known text is complete; out: these exits, and how many."""
     n = 0
-    for k in range(n_exits):
-        node = _text_at(mem, vocabulary, places, k, t, path)
+    for k in range(exits.shape[0]):
+        node = _text_at(mem, vocabulary, exits, np.int64(0), k, t, path)
         if node > 0 and mem[mem[R_NODES] + 6 * node + 3] >= 0:
             for j in range(5):
-                found[n, j] = places[k, j]
+                out[n, j] = exits[k, j]
             n += 1
-            top = places[k, 0]
+            top = exits[k, 0]
             for m in range(top, vocabulary[1][top]):
                 token = vocabulary[2][m]
                 words[token >> 5] &= ~(np.uint32(1) << np.uint32(token & 31))
@@ -381,17 +419,87 @@ def clear_texts(handles, trie, t, exits, n_exits, out, kept):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def walk_texts(handles, arena, texts, live, n_live, node):  # type: ignore[no-untyped-def]
-    """Set the bits of the texts of a trie that stay live from run[1] on: LIVE when done, else as `fill_whole`.
+def _live_texts(handles, arena, texts, i, c, sid):  # type: ignore[no-untyped-def]
+    """Find which texts may stand behind the quote that ends a string at content row `c`: LIVE, or as `fill_whole`.
 
-    texts  table of the trie (T_*)     live  address of (n_live,) uint32; bits are added
+    Left in the words of T_LIVE.
     """
-    mem, path = _numbers(handles, H_MEM), _places(handles, H_PATH)
+    mem, rows, path = _numbers(handles, H_MEM), _arena(arena), _places(handles, H_PATH)
+    live = _bits(texts, T_LIVE)
+    live[:] = 0
+    run = _places(handles, H_RUN)
+    run[0, 0] = i
+    run[0, 1] = c
+    run[0, 2] = 0
+    run[0, 3] = max(mem[mem[R_INST] + INST * i + I_LEAST], 0) << 32
+    run[0, 4] = sid
+    status = np.int64(step(mem, rows, run, np.int64(0), np.int64(0x22), path, np.int64(0)))
+    if status == DEAD:
+        return np.int64(LIVE)
+    if status != LIVE:
+        return status
+    live[0] = 1
     trie = _trie(texts)
-    if node < 0:
-        run = _places(handles, H_RUN)
-        for j in range(5):
-            path[0, j] = run[1, j]
-        node = np.int64(0)
-    words = carray(as_pointer(live), (n_live,), np.uint32)
-    return walk(mem, _arena(arena), trie, path, node, np.int64(trie[0].shape[0]), np.int64(0), words)
+    return walk(mem, rows, trie, path, np.int64(0), np.int64(trie[0].shape[0]), np.int64(0), live)
+
+
+@njit(cache=True, nogil=True)
+def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready, may_end):  # type: ignore[no-untyped-def]
+    """The mask within a string: as `fill_whole`, but begin again after a hole.
+
+    texts      table of the texts behind a closing quote (T_*)
+    inside     table of what tokens do (W_*): words, or ids, of those that stay inside; those that end the string at a
+               content row, with the characters before the end; exits, as `kernels.json.walk_inside` leaves them, of all
+               tokens that leave, and of those that do it otherwise
+    low, high  only tokens with so many characters before the end
+    ready      are the tokens that stay inside written already?
+    """
+    mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
+    vocabulary = _trie(trie)
+    mem[M_GENERIC] = 1
+    if t == -1:
+        t = mem[mem[R_INST] + INST * i + I_TRIE]
+        if t == -1:
+            mem[M_KIND] = HOLE_TRIE
+            mem[M_A] = i
+            return np.int64(HOLE)
+    last, zero = words.shape[0] - 1, np.int64(0)
+    live = _bits(texts, T_LIVE)
+    tokens, chars = _small(inside, W_TOKENS), _small(inside, W_CHARS)
+    if tokens.shape[0] > 0:
+        status = _live_texts(handles, arena, texts, i, _numbers(inside, W_ROW)[0], sid)
+        if status != LIVE:
+            return status
+    if not ready:
+        known = _bits(inside, W_WORDS)
+        if known.shape[0] > 0:
+            words[:last] = known
+        else:
+            words[:] = 0
+            _allow(words, _small(inside, W_IDS))
+    text = _small(texts, T_TEXT)
+    for k in range(tokens.shape[0]):
+        token = tokens[k]
+        g = text[token]
+        if live[g >> 5] >> np.uint32(g & 31) & np.uint32(1) != 0 and low <= chars[k] <= high:
+            words[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+    others = _places(inside, W_OTHERS)
+    rows = _arena(arena)
+    mem[M_EXIT] = 0
+    mem[M_NODE] = -1
+    if others.shape[0] > 0:
+        status = walk_exits(mem, rows, vocabulary, i, t, sid, others, zero, low, high, path, zero, words)
+        if status != LIVE:
+            return status
+    if t != 0:  # a token that completes a known text does what that one asks for
+        found = _places(handles, H_TEXTS)
+        n = _clear_texts(mem, vocabulary, words, path, t, _places(inside, W_EXITS), found)
+        if n > 0:
+            mem[M_EXIT] = 0
+            mem[M_NODE] = -1
+            status = walk_exits(
+                mem, rows, vocabulary, i, t, sid, found[:n], np.int64(0), low, high, path, np.int64(0), words
+            )
+            if status != LIVE:
+                return status
+    return _finished(handles, words, may_end)
