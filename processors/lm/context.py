@@ -66,9 +66,7 @@ class LMContext:
         show_prompt: bool = False,
         show_eos: bool = True,
     ) -> None:
-        if not 0 < temp < float("inf"):
-            raise ValueError(f"temp must be positive and finite, not {temp}")
-        self.lm, self.temp, self.show_prompt, self.show_eos = lm, temp, show_prompt, show_eos
+        self.lm, self.show_prompt, self.show_eos = lm, show_prompt, show_eos
         self.tokens = lm.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
         if not self.tokens and not lm.backend.takes_empty:
             raise ValueError(f"the prompt {prompt!r} has no tokens, and this model cannot begin with nothing")
@@ -77,8 +75,7 @@ class LMContext:
         self.prompt_string_length = len(self._prompt)
         self.model_mask: TokenMask = lm.masks.ALL_TOKENS
         self._row: Row | None = None
-        self._remaining: _Left | None = None
-        self._shown: Row | None = None
+        self.temp = temp
 
     @classmethod
     async def create(cls, lm: CachedCausalLM, *args: Any, **kwargs: Any) -> LMContext:
@@ -100,6 +97,19 @@ class LMContext:
     def guide(self, automaton: Any) -> GuidedContext:
         """A token automaton that follows this context from here on and says which tokens may come next."""
         return GuidedContext(self, automaton)
+
+    @property
+    def temp(self) -> float:
+        """The temperature; another one counts from now on, the tokens ruled out stay so."""
+        return self._temp
+
+    @temp.setter
+    def temp(self, value: float) -> None:
+        if not 0 < value < math.inf:
+            raise ValueError(f"temp must be positive and finite, not {value}")
+        self._temp = value
+        self._remaining: _Left | None = None
+        self._shown: Row | None = None
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -214,7 +224,7 @@ class _Left:
         return token_id, float(self._row[token_id]) / self._temp
 
 
-_SHARED = frozenset({"lm", "model_mask", "temp", "tokens", "_prompt", "_row", "_remaining", "_shown"})
+_SHARED = frozenset({"lm", "model_mask", "_temp", "tokens", "_prompt", "_row", "_remaining", "_shown"})
 """What copies of a context share: it never changes, or (`tokens`) is copied by itself."""
 
 

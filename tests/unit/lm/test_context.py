@@ -222,6 +222,19 @@ def test_product_of_the_stages_is_the_probability_of_the_token(masks, token, tem
     close(total, expected(lm, [2], temp)[token])
 
 
+def test_another_temperature_counts_from_now_on(lm):
+    ctx = LMContext(lm, "a")
+    run(ctx.mask_dist({0, 1, 5}).observe(True))
+    ctx.temp = 0.5
+    masses = {i: run(ctx.next_token().log_prob(i)) for i in (0, 1, 5)}
+    close(sum(map(math.exp, masses.values())), 1.0)
+    whole = expected(lm, ctx.tokens, 0.5)
+    close(masses[0] - masses[1], whole[0] - whole[1])
+    np.testing.assert_allclose(ctx.next_token_logprobs[[0, 1, 5]], list(masses.values()), atol=1e-5)
+    with pytest.raises(ValueError, match="temp"):
+        ctx.temp = 0.0
+
+
 def test_probabilities_of_all_ways_add_up_to_one(lm):
     first, second = {0, 1, 3}, {1, 3, 4, 5}
     total = 0.0
