@@ -8,10 +8,11 @@ timer of 20 ms (with the 40 of its own examples it waits 50 times; `--batch-size
 
 Each engine is a process of its own, with one thread; they take turns, round by round. Caches are emptied before each
 round, the prompt's keys and values are then computed (`cache_kv`, without which llamppl computes the prompt anew for
-each token); the first round is not counted. Before that, both must give a fixed text the same log-probability to 1e-3.
+each token: `--no-cache-kv`); the first round is not counted. Before that, both must give a fixed text the same
+log-probability to 1e-3.
 
 usage: python benchmarks/inference.py --peer PYTHON [--model HF_DIR] [-n ROUNDS] [--particles 20] [--tokens 50]
-       [--batch-size 20] [--out FILE]     PYTHON has llamppl 0.2.3 (pip install llamppl).
+       [--batch-size 20] [--no-cache-kv] [--out FILE]     PYTHON has llamppl 0.2.3 (pip install llamppl).
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def program(names, lm, masks, n_tokens):
     return ShortWords()
 
 
-def measure(engine, path, n_particles, n_tokens, batch_size):
+def measure(engine, path, n_particles, n_tokens, batch_size, cache_kv):
     """In a process of its own: what shows that both do the same, then a round and its seconds for each line read."""
     names, lm = load(engine, path, batch_size)
     masks = masks_by_letters(lm)
@@ -115,7 +116,8 @@ def measure(engine, path, n_particles, n_tokens, batch_size):
         lm.clear_cache()
         gc.collect()
         begun, begun_cpu = time.perf_counter(), time.process_time()
-        lm.cache_kv(prompt)
+        if cache_kv:
+            lm.cache_kv(prompt)
         particles = asyncio.run(names.smc_standard(program(names, lm, masks, n_tokens), n_particles, 0.5))
         wall, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
         words = 0
@@ -134,7 +136,7 @@ class Child:
     def __init__(self, python, engine, options):
         command = [python, __file__, "--child", engine, "--model", options.model]
         command += ["--particles", str(options.particles), "--tokens", str(options.tokens)]
-        command += ["--batch-size", str(options.batch_size)]
+        command += ["--batch-size", str(options.batch_size), *["--no-cache-kv"] * options.no_cache_kv]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         if engine == "llamppl":
             environment.pop("PYTHONPATH", None)
@@ -172,12 +174,14 @@ def main():
     parser.add_argument("--particles", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=50)
     parser.add_argument("--batch-size", type=int, help="default: the number of particles")
+    parser.add_argument("--no-cache-kv", action="store_true", help="cache no prompt by hand")
     parser.add_argument("--out")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.batch_size = options.batch_size or options.particles
     if options.child:
-        measure(options.child, options.model, options.particles, options.tokens, options.batch_size)
+        o = options
+        measure(o.child, o.model, o.particles, o.tokens, o.batch_size, not o.no_cache_kv)
         return
     children = {"processors": Child(sys.executable, "processors", options)}
     if options.peer:
