@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from processors.lm.backend import Backend, Row
 from processors.lm.kv import NOTHING, KVTrie, Node, Path
+from processors.lm.lean import decode
 from processors.lm.pool import Columns, Pool, PooledCache, Probe
 
 __all__ = ["TransformersBackend"]
@@ -226,15 +227,20 @@ class TransformersBackend(Backend):
                 None if len(written) == n_rows * n_new else self._tensor(np.array(written, dtype=np.int64)),
                 self._tensor(np.array(into, dtype=np.int64)),
             )
-            logits = self._call(
-                self._tensor(ids),
-                attention_mask=None if slots.all() else self._tensor((slots > 0).astype(np.int64)),
-                position_ids=self._tensor(positions),
-                past_key_values=PooledCache(self._pools, columns, n_columns - n_new),
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            return self._rows(logits[:, -1])
+            seen = None if slots.all() else self._tensor((slots > 0).astype(np.int64))
+            cache = PooledCache(self._pools, columns, n_columns - n_new)
+            new, places = self._tensor(ids), self._tensor(positions)
+            answer = decode(self.model, new, places, cache, seen) if n_new == 1 else None
+            if answer is None:
+                answer = self._call(
+                    new,
+                    attention_mask=seen,
+                    position_ids=places,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+            return self._rows(answer[:, -1])
         except BaseException:
             self._trie.forget([node for row in batch for node in row.added])  # their slots hold nothing
             raise
