@@ -2,21 +2,24 @@
 
 The program is llamppl's benchmark, words of at most five letters: a mask is observed before each token, chosen by the
 letters that the word at the end has already. It is the same text for both; only the masks are made as each likes them
-(sets of ids there, `lm.masks.of(ids)` here). The end of the text is ruled out, so that both generate all tokens;
-llamppl's engine then always has a full batch and never waits for its 20 ms timer.
+(sets of ids there, `lm.masks.of(ids)` here). The end of the text is ruled out, so that both generate all tokens, and
+the size of a batch is the number of particles: so llamppl's engine always has a full batch and never waits for its
+timer of 20 ms (with the 40 of its own examples it waits 50 times; `--batch-size 40` shows that).
 
-Each engine is a process of its own, with one thread. Caches are emptied before each round, the prompt's keys and values
-are then computed (`cache_kv`, without which llamppl computes the prompt anew for each token); the first round is not
-counted. Before that, both must give a fixed text the same log-probability to 1e-3.
+Each engine is a process of its own, with one thread; they take turns, round by round. Caches are emptied before each
+round, the prompt's keys and values are then computed (`cache_kv`, without which llamppl computes the prompt anew for
+each token: `--no-cache-kv`); the first round is not counted. Before that, both must give a fixed text the same
+log-probability to 1e-3.
 
 usage: python benchmarks/inference.py --peer PYTHON [--model HF_DIR] [-n ROUNDS] [--particles 20] [--tokens 50]
-       [--out FILE]     PYTHON has llamppl 0.2.3 (pip install llamppl).
+       [--batch-size 20] [--no-cache-kv] [--out FILE]     PYTHON has llamppl 0.2.3 (pip install llamppl).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import pathlib
@@ -30,7 +33,7 @@ LONGEST_WORD = 5
 PROMPT = "The following sentence has no long words: The quick brown fox "
 
 
-def load(engine, path):
+def load(engine, path, batch_size):
     """The model, and the names that the program uses."""
     import torch
 
@@ -41,7 +44,7 @@ def load(engine, path):
         lm = names.CachedCausalLM.from_pretrained(
             path, backend="hf", hf_opts={"device_map": None, "dtype": torch.float32}
         )
-        lm.batch_size = lm.model.batch_size = 40
+        lm.batch_size = lm.model.batch_size = batch_size
     else:
         import types
 
@@ -52,7 +55,7 @@ def load(engine, path):
             Model=inference.Model, LMContext=language.LMContext, smc_standard=inference.smc_standard
         )
         lm = language.CachedCausalLM.from_pretrained(path, dtype=torch.float32)
-        lm.batch_size = 40
+        lm.batch_size = batch_size
     return names, lm
 
 
@@ -101,39 +104,65 @@ def program(names, lm, masks, n_tokens):
     return ShortWords()
 
 
-def measure(engine, path, rounds, n_particles, n_tokens):
-    """In a process of its own: seconds of each round, and what shows that both do the same."""
-    names, lm = load(engine, path)
+def measure(engine, path, n_particles, n_tokens, batch_size, cache_kv):
+    """In a process of its own: what shows that both do the same, then a round and its seconds for each line read."""
+    names, lm = load(engine, path, batch_size)
     masks = masks_by_letters(lm)
     text = lm.tokenizer.encode("The cat sat on the mat and the dog ran")
     check = sum(float(lm.next_token_logprobs_unbatched(text[:k])[text[k]]) for k in range(1, len(text)))
     prompt = lm.tokenizer.encode(PROMPT)
-    wall, cpu = [], []
-    words = 0
-    for _ in range(rounds + 1):
+    print(json.dumps({"check": check, "mask": len(masks[0])}), flush=True)
+    for _ in sys.stdin:
         lm.clear_cache()
+        gc.collect()
         begun, begun_cpu = time.perf_counter(), time.process_time()
-        lm.cache_kv(prompt)
+        if cache_kv:
+            lm.cache_kv(prompt)
         particles = asyncio.run(names.smc_standard(program(names, lm, masks, n_tokens), n_particles, 0.5))
-        wall.append(time.perf_counter() - begun)
-        cpu.append(time.process_time() - begun_cpu)
+        wall, cpu = time.perf_counter() - begun, time.process_time() - begun_cpu
+        words = 0
         for particle in particles:
             assert particle.context.token_count == n_tokens
             written = "".join(lm.str_vocab[i] for i in particle.context.tokens[len(prompt) :])
             found = "".join(c if c.isalpha() else " " for c in written).split()
             assert max(map(len, found)) <= LONGEST_WORD, found
             words += len(found)
-    return {"engine": engine, "check": check, "wall": wall[1:], "cpu": cpu[1:], "words": words, "mask": len(masks[0])}
+        print(json.dumps({"wall": wall, "cpu": cpu, "words": words}), flush=True)
 
 
-def child(python, engine, options):
-    command = [python, __file__, "--child", engine, "--model", options.model, "-n", str(options.rounds)]
-    command += ["--particles", str(options.particles), "--tokens", str(options.tokens)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if engine == "llamppl":
-        environment.pop("PYTHONPATH", None)
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+class Child:
+    """An engine in its process."""
+
+    def __init__(self, python, engine, options):
+        command = [python, __file__, "--child", engine, "--model", options.model]
+        command += ["--particles", str(options.particles), "--tokens", str(options.tokens)]
+        command += ["--batch-size", str(options.batch_size), *["--no-cache-kv"] * options.no_cache_kv]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if engine == "llamppl":
+            environment.pop("PYTHONPATH", None)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+        self.facts = self._read()
+        self.rounds = []
+
+    def _read(self):
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"the process ended with {self._process.wait()}")
+
+    def round(self):
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def end(self):
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def spread(values):
+    return f"{statistics.median(values):6.3f} ({min(values):.3f} .. {max(values):.3f})"
 
 
 def main():
@@ -144,29 +173,42 @@ def main():
     parser.add_argument("-n", "--rounds", type=int, default=5)
     parser.add_argument("--particles", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=50)
+    parser.add_argument("--batch-size", type=int, help="default: the number of particles")
+    parser.add_argument("--no-cache-kv", action="store_true", help="cache no prompt by hand")
     parser.add_argument("--out")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.batch_size = options.batch_size or options.particles
     if options.child:
-        figures = measure(options.child, options.model, options.rounds, options.particles, options.tokens)
-        print(json.dumps(figures))
+        o = options
+        measure(o.child, o.model, o.particles, o.tokens, o.batch_size, not o.no_cache_kv)
         return
-    results = {"processors": child(sys.executable, "processors", options)}
+    children = {"processors": Child(sys.executable, "processors", options)}
     if options.peer:
-        results["llamppl"] = child(options.peer, "llamppl", options)
-    print(f"{options.particles} particles x {options.tokens} tokens, median of {options.rounds} rounds, seconds")
-    for name, result in results.items():
+        children["llamppl"] = Child(options.peer, "llamppl", options)
+        checks = [children[name].facts["check"] for name in ("processors", "llamppl")]
+        assert abs(checks[0] - checks[1]) < 1e-3, "the models differ"
+    for i in range(options.rounds + 1):
+        for child in children.values():
+            result = child.round()
+            if i:
+                child.rounds.append(result)
+    for child in children.values():
+        child.end()
+    print(f"{options.particles} particles x {options.tokens} tokens, {options.rounds} rounds, seconds: median (range)")
+    for name, child in children.items():
+        wall, cpu = ([r[kind] for r in child.rounds] for kind in ("wall", "cpu"))
+        words = sum(r["words"] for r in child.rounds)
         print(
-            f"  {name:12} wall {statistics.median(result['wall']):7.3f}   cpu {statistics.median(result['cpu']):7.3f}"
-            f"   {result['words']} words, {result['mask']} ids in the first mask"
+            f"  {name:12} wall {spread(wall)}   cpu {spread(cpu)}   {words} words, {child.facts['mask']} ids in the"
+            " first mask"
         )
     if options.peer:
-        ours, theirs = results["processors"], results["llamppl"]
-        assert abs(ours["check"] - theirs["check"]) < 1e-3, "the models differ"
         for kind in ("wall", "cpu"):
-            ratio = statistics.median(ours[kind]) / statistics.median(theirs[kind])
-            print(f"  {kind} ratio {ratio:.3f}")
+            pairs = zip(children["processors"].rounds, children["llamppl"].rounds, strict=True)
+            print(f"  {kind} ratio {spread([ours[kind] / theirs[kind] for ours, theirs in pairs])}")
     if options.out:
+        results = {name: {**child.facts, "rounds": child.rounds} for name, child in children.items()}
         record = {"date": time.strftime("%Y-%m-%d"), "cpu": platform.processor(), "results": results}
         pathlib.Path(options.out).write_text(json.dumps(record, indent=1))
 

@@ -53,7 +53,7 @@ class Geometric(Distribution[int]):
         return value, await self.log_prob(value)
 
     async def log_prob(self, value: int) -> float:
-        if value < 1:
+        if value < 1 or value != int(value):
             return -math.inf
         return _log(self.p) + ((value - 1) * _log(1 - self.p) if value > 1 else 0.0)
 
@@ -125,4 +125,5 @@ class Transformer(Distribution[Token]):
         return Token(self.lm, i), float(logprobs[i])
 
     async def log_prob(self, value: Token | int) -> float:
-        return float((await self._logprobs())[int(value)])
+        token_id = int(value)
+        return float((await self._logprobs())[token_id]) if 0 <= token_id < self.lm.n_logits else -math.inf

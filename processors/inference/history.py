@@ -52,11 +52,16 @@ class History:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON."""
-        Path(path).write_text(json.dumps(self.records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write(path, json.dumps(self.records, indent=1, ensure_ascii=False) + "\n")
 
     def write_html(self, path: str | os.PathLike[str]) -> None:
         """Write the page: one file, nothing to serve."""
-        Path(path).write_text(render(self.records), encoding="utf-8")
+        _write(path, render(self.records))
+
+
+def _write(path: str | os.PathLike[str], text: str) -> None:
+    """Lone surrogates, which have no UTF-8, become ``\\ud800``: in JSON that is what they were."""
+    Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _number(value: float) -> str:

@@ -13,6 +13,7 @@ effort to where it is high.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +136,7 @@ class Posterior:
 
 async def generate_posterior(
     lm: CachedCausalLM,
-    prompt: str,
+    prompt: str | Iterable[int],
     guide: Any,
     n_particles: int = 20,
     *,
@@ -151,6 +152,7 @@ async def generate_posterior(
     """Texts from p(x | x satisfies the guide, and has at most `max_tokens` tokens), with weights.
 
     Args:
+        prompt: a text, or token ids; given, so not weighed.
         guide: a token automaton, or a potential over the model's ids that says 0 or -inf (any potential with "mask").
         n_particles: more particles, closer to the posterior; each costs the model's forwards for its text.
         method: ``"mask"`` weighs all tokens at each step; ``"awrs"`` tests only the tokens it tries, which pays where

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 import outlines_core as oc
 from outlines_core.bitmask import unpack_ids
 from outlines_core.errors import LimitExceededError
+from processors.lm.backend import Row
 from processors.lm.causal import CachedCausalLM
 from processors.lm.distribution import log_sum_exp
 
@@ -109,16 +110,27 @@ class LMPotential(Potential):
             raise ValueError(f"temp must be positive and finite, not {temp}")
         self.lm, self.temp, self.size = lm, temp, lm.n_logits
         self.prompt = lm.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
-        self._no_tokens = ~lm.masks.ALL_TOKENS.bits
+        self._no_tokens = np.flatnonzero(~lm.masks.ALL_TOKENS.bits)
         self._ends = np.array(sorted(lm.masks.EOS), dtype=np.int64)
 
     async def logw_next(self, context: Context) -> NDArray[np.float64]:
-        row = (await self.lm.next_token_logprobs([*self.prompt, *context])).astype(np.float64) / self.temp
-        row[self._no_tokens] = -np.inf
-        row -= log_sum_exp(row)
-        end = log_sum_exp(row[self._ends])
-        row[self._ends] = -np.inf
-        return np.append(row, end)
+        row = await self.lm.next_token_logprobs([*self.prompt, *context])
+        weights = np.empty(self.size + 1)
+        np.divide(row, self.temp, out=weights[:-1])
+        weights[self._no_tokens] = weights[EOS] = -np.inf
+        weights -= self._log_total(row, weights)
+        end = log_sum_exp(weights[self._ends])
+        weights[self._ends] = -np.inf
+        weights[EOS] = end
+        return weights
+
+    def _log_total(self, row: Row, weights: NDArray[np.float64]) -> float:
+        """log(sum(exp(weights))); a row is normalised, so at temperature 1 only what is no token is missing."""
+        if self.temp == 1:
+            missing = float(np.exp(row[self._no_tokens], dtype=np.float64).sum())
+            if missing < 0.5:  # else the difference would be rounded away
+                return math.log1p(-missing)
+        return log_sum_exp(weights)
 
     async def logw_eos(self, context: Context) -> float:
         return float((await self.logw_next(context))[EOS])

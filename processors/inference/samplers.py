@@ -56,10 +56,12 @@ class DirectSampler(TokenSampler):
     async def sample(self, context: Context, rng: np.random.Generator) -> tuple[int, float]:
         weights = await self.target.logw_next(context)
         proposed = weights if self.proposal is None else await self.proposal.logw_next(context)
-        total = log_sum_exp(proposed)
-        if total == -math.inf:
+        possible = np.flatnonzero(proposed > -np.inf)  # often few of them
+        if not len(possible):
             return EOS, -math.inf
-        k = choose(proposed, rng)
+        logs = proposed[possible]
+        k = int(possible[choose(logs, rng)])
+        total = log_sum_exp(logs)
         token = EOS if k == self.target.size else k
         return token, total if self.proposal is None else float(weights[k] - proposed[k]) + total
 

@@ -103,7 +103,7 @@ async def smc_standard(
         raise ValueError(f"unknown resampling method {resampling_method!r}; there are {', '.join(RESAMPLING)}")
     resample = RESAMPLING[resampling_method]
     particles, rng = _prepared(model, n_particles, seed)
-    history = History() if visualization_dir is not None or json_file is not None else None
+    history = _history(visualization_dir, json_file)
     await _together(particle.start() for particle in particles)
     if history:
         history.add("init", particles)
@@ -241,12 +241,18 @@ def _descendants(particles: Sequence[Model], ancestors: Sequence[int]) -> list[M
     return found
 
 
+def _history(directory: str | Path | None, json_file: str | Path | None) -> History | None:
+    """A history, if one is wanted; a directory that cannot be made is found out before the run, not after it."""
+    if directory is not None:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    return None if directory is None and json_file is None else History()
+
+
 def _write(history: History, directory: str | Path | None, json_file: str | Path | None) -> None:
     if directory is None:
         if json_file is not None:
             history.write(json_file)
         return
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     history.write(folder / (json_file or "smc.json"))
     history.write_html(folder / "smc.html")

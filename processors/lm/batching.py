@@ -103,9 +103,13 @@ class _Queue(Generic[K, R]):
             if len(answers) != len(asked):
                 raise RuntimeError(f"{len(asked)} queries got {len(answers)} answers")
         except BaseException as error:
+            told: BaseException = error
+            if isinstance(error, StopIteration):  # no future takes it
+                told = RuntimeError(f"the model raised {error!r}")
+                told.__cause__ = error
             for futures in asked.values():
                 for future in futures:
-                    future.set_exception(error)
+                    future.set_exception(told)
             if isinstance(error, Exception):
                 return  # every waiter raises it
             raise

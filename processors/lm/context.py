@@ -66,9 +66,7 @@ class LMContext:
         show_prompt: bool = False,
         show_eos: bool = True,
     ) -> None:
-        if not 0 < temp < float("inf"):
-            raise ValueError(f"temp must be positive and finite, not {temp}")
-        self.lm, self.temp, self.show_prompt, self.show_eos = lm, temp, show_prompt, show_eos
+        self.lm, self.show_prompt, self.show_eos = lm, show_prompt, show_eos
         self.tokens = lm.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
         if not self.tokens and not lm.backend.takes_empty:
             raise ValueError(f"the prompt {prompt!r} has no tokens, and this model cannot begin with nothing")
@@ -77,8 +75,7 @@ class LMContext:
         self.prompt_string_length = len(self._prompt)
         self.model_mask: TokenMask = lm.masks.ALL_TOKENS
         self._row: Row | None = None
-        self._remaining: _Left | None = None
-        self._shown: Row | None = None
+        self.temp = temp
 
     @classmethod
     async def create(cls, lm: CachedCausalLM, *args: Any, **kwargs: Any) -> LMContext:
@@ -101,6 +98,19 @@ class LMContext:
         """A token automaton that follows this context from here on and says which tokens may come next."""
         return GuidedContext(self, automaton)
 
+    @property
+    def temp(self) -> float:
+        """The temperature; another one counts from now on, the tokens ruled out stay so."""
+        return self._temp
+
+    @temp.setter
+    def temp(self, value: float) -> None:
+        if not 0 < value < math.inf:
+            raise ValueError(f"temp must be positive and finite, not {value}")
+        self._temp = value
+        self._remaining: _Left | None = None
+        self._shown: Row | None = None
+
     # -- what is known -------------------------------------------------------------------------------------------------
 
     @property
@@ -110,7 +120,7 @@ class LMContext:
             self._take(self.lm.next_token_logprobs_unbatched(self.tokens))
         if self._shown is None:
             shown = np.full(self.lm.n_logits, -np.inf, dtype=np.float32)
-            shown[self.model_mask.bits] = self._left().logs - self._log_mass()
+            shown[self.model_mask.ids] = self._left().logs - self._log_mass()
             shown.setflags(write=False)
             self._shown = shown
         return self._shown
@@ -180,30 +190,41 @@ class _Left:
     """Some tokens, with what sampling and weighing them needs; never changed, so copies share it.
 
     Attributes:
-        logs: unnormalised log-probabilities, float64, in the order of the ids.
-        sums: of the probabilities up to each, over their largest.   log_mass: the log of their sum.
+        sums: of the probabilities up to each id, over their largest.   log_mass: the log of their sum.
+
+    Exponentials are of float32, as the row is; sums are of float64.
     """
 
-    __slots__ = ("log_mass", "logs", "mask", "sums")
+    __slots__ = ("_row", "_temp", "log_mass", "mask", "sums")
 
     def __init__(self, row: Row, mask: TokenMask, temp: float) -> None:
-        self.mask = mask
-        self.logs = np.divide(row[mask.bits], temp, dtype=np.float64)
-        top = float(self.logs.max(initial=-np.inf))
+        self.mask, self._row, self._temp = mask, row, temp
         self.log_mass = -math.inf
+        logs = self.logs
+        top = float(logs[logs.argmax()]) if len(logs) else -math.inf
         if top > -math.inf:
-            self.sums = np.exp(self.logs - top).cumsum()
+            logs -= top
+            self.sums = np.exp(logs, out=logs).astype(np.float64)
+            self.sums.cumsum(out=self.sums)
             self.log_mass = top + math.log(self.sums[-1])
+
+    @property
+    def logs(self) -> Row:
+        """Unnormalised log-probabilities, in the order of the ids; a new array."""
+        logs: Row = self._row.take(self.mask.ids)
+        if self._temp != 1:
+            logs /= self._temp
+        return logs
 
     def draw(self, rng: np.random.Generator) -> tuple[int, float]:
         """A token id and its unnormalised log-probability.  Raises ValueError if nothing is possible."""
         if self.log_mass == -math.inf:
             raise ValueError("no token is possible: the model gives all that are left the probability 0")
-        k = draw_at(self.sums, rng)
-        return int(self.mask.ids[k]), float(self.logs[k])
+        token_id = int(self.mask.ids[draw_at(self.sums, rng)])
+        return token_id, float(self._row[token_id]) / self._temp
 
 
-_SHARED = frozenset({"lm", "model_mask", "temp", "tokens", "_prompt", "_row", "_remaining", "_shown"})
+_SHARED = frozenset({"lm", "model_mask", "_temp", "tokens", "_prompt", "_row", "_remaining", "_shown"})
 """What copies of a context share: it never changes, or (`tokens`) is copied by itself."""
 
 

@@ -20,10 +20,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from processors.lm.backend import Backend, Row
-from processors.lm.kv import KVTrie, Node
+from processors.lm.kv import NOTHING, KVTrie, Node, Path
+from processors.lm.lean import decode
 from processors.lm.pool import Columns, Pool, PooledCache, Probe
 
 __all__ = ["TransformersBackend"]
@@ -34,13 +36,12 @@ class _Planned(NamedTuple):
 
     place: int
     tokens: Sequence[int]
-    slots: list[int]
+    slots: NDArray[np.int64]
     added: list[Node]
 
 
-def _planned(place: int, prefix: tuple[int, ...], path: list[Node], added: list[Node]) -> _Planned:
-    slots = [node.slot for node in path] + [node.slot for node in added]
-    return _Planned(place, prefix[min(len(path), len(prefix) - 1) :], slots, added)
+def _planned(place: int, prefix: tuple[int, ...], path: Path, added: list[Node]) -> _Planned:
+    return _Planned(place, prefix[-max(1, len(added)) :], path.slots, added)
 
 
 class TransformersBackend(Backend):
@@ -161,36 +162,35 @@ class TransformersBackend(Backend):
         paths = {i: trie.walk(prefixes[i], lora) for i in waiting}
         batch: list[_Planned] = []
         later: list[int] = []
-        for i in sorted(waiting, key=lambda i: len(paths[i]) - len(prefixes[i])):
+        for i in sorted(waiting, key=lambda i: len(paths[i].slots) - len(prefixes[i])):
             prefix = prefixes[i]
-            path = trie.walk(prefix, lora, paths[i])  # rows of this batch may have added to it
-            if batch and max(2 * (len(prefix) - len(path)), 8) < len(batch[0].tokens):
+            held = trie.walk(prefix, lora, paths[i])  # rows of this batch may have added to it
+            if batch and max(2 * (len(prefix) - len(held.slots)), 8) < len(batch[0].tokens):
                 later.append(i)  # in this forward it would be mostly padding
                 continue
-            added = trie.extend(path, prefix[len(path) :], lora)
-            if added is None and not batch:
+            extended = trie.extend(held, prefix, lora)
+            if extended is None and batch:
+                later.append(i)
+                continue
+            if extended is None:
                 trie.tick()  # what the other rows have may go
-                path = trie.walk(prefix, lora)
-                added = trie.extend(path, prefix[len(path) :], lora)
-                if added is None:
+                extended = trie.extend(trie.walk(prefix, lora), prefix, lora)
+                if extended is None:
                     raise LimitExceededError(
                         f"a prefix of {len(prefix)} tokens needs more than the {trie.capacity} tokens that kv_bytes "
                         "has room for: raise kv_bytes, or compute without a cache (kv_bytes=0)",
                         given=len(prefix),
                         limit=trie.capacity,
                     )
-                return [_planned(i, prefix, path, added)], [k for k in waiting if k != i]
-            if added is None:
-                later.append(i)
-                continue
-            batch.append(_planned(i, prefix, path, added))
+                return [_planned(i, prefix, *extended)], [k for k in waiting if k != i]
+            batch.append(_planned(i, prefix, *extended))
         return batch, sorted(later)
 
     def _whole(self, prefixes: Sequence[tuple[int, ...]], waiting: list[int]) -> tuple[list[_Planned], list[int]]:
         """Without a pool: rows of about the same length, each computed from its beginning."""
         longest = max(len(prefixes[i]) for i in waiting)
         now = [i for i in waiting if 2 * len(prefixes[i]) >= longest]
-        return [_Planned(i, prefixes[i], [], []) for i in now], [i for i in waiting if i not in set(now)]
+        return [_Planned(i, prefixes[i], NOTHING, []) for i in now], [i for i in waiting if i not in set(now)]
 
     # -- computing -----------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class TransformersBackend(Backend):
                 mask[i, : len(row.tokens)] = 1
             logits = self._call(self._tensor(ids), attention_mask=self._tensor(mask), use_cache=False)
             last = [len(row.tokens) - 1 for row in batch]
-            return self._rows([logits[i, k] for i, k in enumerate(last)])
+            return self._rows(logits[range(len(batch)), last])
         n_columns = max(len(row.slots) for row in batch)
         positions = np.zeros((n_rows, n_new), dtype=np.int64)
         slots = np.zeros((n_rows, n_columns), dtype=np.int64)
@@ -218,7 +218,7 @@ class TransformersBackend(Backend):
             positions[i, n_new - q :] = range(length - q, length)
             slots[i, n_columns - length :] = row.slots
             written.extend(range((i + 1) * n_new - len(row.added), (i + 1) * n_new))
-            into.extend(node.slot for node in row.added)
+            into.extend([node.slot for node in row.added])
         try:
             for pool in self._pools:
                 pool.reach(self._trie.top, self._trie.capacity + 1)
@@ -227,15 +227,20 @@ class TransformersBackend(Backend):
                 None if len(written) == n_rows * n_new else self._tensor(np.array(written, dtype=np.int64)),
                 self._tensor(np.array(into, dtype=np.int64)),
             )
-            logits = self._call(
-                self._tensor(ids),
-                attention_mask=None if slots.all() else self._tensor((slots > 0).astype(np.int64)),
-                position_ids=self._tensor(positions),
-                past_key_values=PooledCache(self._pools, columns, n_columns - n_new),
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            return self._rows(list(logits[:, -1]))
+            seen = None if slots.all() else self._tensor((slots > 0).astype(np.int64))
+            cache = PooledCache(self._pools, columns, n_columns - n_new)
+            new, places = self._tensor(ids), self._tensor(positions)
+            answer = decode(self.model, new, places, cache, seen) if n_new == 1 else None
+            if answer is None:
+                answer = self._call(
+                    new,
+                    attention_mask=seen,
+                    position_ids=places,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+            return self._rows(answer[:, -1])
         except BaseException:
             self._trie.forget([node for row in batch for node in row.added])  # their slots hold nothing
             raise
@@ -246,11 +251,9 @@ class TransformersBackend(Backend):
         logits: torch.Tensor = self.model(input_ids=ids, **known).logits
         return logits
 
-    def _rows(self, logits: list[torch.Tensor]) -> list[Row]:
+    def _rows(self, logits: torch.Tensor) -> list[Row]:
         """Log-softmax in float32, each row in memory of its own: a row that is kept keeps no batch alive."""
-        if logits[0].device.type == "cpu":
-            return [torch.log_softmax(row.float(), dim=-1).numpy() for row in logits]
-        together = torch.log_softmax(torch.stack(logits).float(), dim=-1).cpu().numpy()
+        together = torch.log_softmax(logits.float(), dim=-1).cpu().numpy()
         return [row.copy() for row in together]
 
     def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:

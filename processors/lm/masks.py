@@ -74,6 +74,10 @@ class TokenMask(Set[int]):
         return bits
 
     @cached_property
+    def _raw(self) -> bytes:
+        return self.words.tobytes()  # two of them are compared at once
+
+    @cached_property
     def ids(self) -> NDArray[np.int64]:
         """The ids, ascending; read-only."""
         ids = np.flatnonzero(self.bits)
@@ -98,7 +102,7 @@ class TokenMask(Set[int]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TokenMask) and other.size == self.size:
-            return bool(np.array_equal(self.words, other.words))
+            return self._raw == other._raw
         return super().__eq__(other)
 
     __hash__ = Set._hash  # that of a frozenset of the same ids
@@ -126,8 +130,9 @@ class TokenMask(Set[int]):
         elif other.size != self.size:
             raise ValueError(f"masks of {self.size} and {other.size} ids belong to different models")
         words = combine(self.words, other.words)
+        raw = words.tobytes()
         for same in (self, other):  # often, and it has its `bits` and `ids` already
-            if np.array_equal(words, same.words):
+            if raw == same._raw:
                 return same
         return TokenMask(words, self.size)
 

@@ -252,3 +252,49 @@ def test_transformer_is_normalised_at_any_temperature(lm, temp):
     )
     token, logprob = run(dist.sample(np.random.default_rng(0)))
     assert run(dist.log_prob(token)) == logprob
+
+
+SHORT = {0, 1, 5}
+
+
+def narrowed(lm):
+    """A next token of which some were ruled out."""
+    context = LMContext(lm, "a", 1.3)
+    run(context.mask_dist(SHORT).observe(False))
+    return context.next_token()
+
+
+DISTRIBUTIONS = {
+    "bernoulli": (lambda lm: Bernoulli(0.3), [False, True]),
+    "geometric": (lambda lm: Geometric(0.4), range(1, 40)),
+    "log-categorical": (lambda lm: LogCategorical([0.0, -math.inf, 1.0, -0.5]), range(4)),
+    "token-categorical": (lambda lm: TokenCategorical(lm, np.sin(np.arange(9.0))), range(9)),
+    "transformer": (lambda lm: Transformer(lm, "ab", 1.5), range(9)),
+    "next-token": (lambda lm: LMContext(lm, "a", 0.7).next_token(), range(9)),
+    "narrowed": (narrowed, range(9)),
+    "token-mask": (lambda lm: LMContext(lm, "a", 0.7).mask_dist(SHORT), [False, True]),
+}
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_draws_come_as_often_as_their_probability_says(lm, name):
+    make, support = DISTRIBUTIONS[name]
+    n, rng, dist = 1500, np.random.default_rng(0), make(lm)
+
+    async def draws():
+        return [await copy.deepcopy(dist).sample(rng) for _ in range(n)]  # a context moves when it is sampled from
+
+    found = run(draws())
+    for value, logprob in dict(found).items():
+        assert run(dist.log_prob(value)) == pytest.approx(logprob, abs=1e-6)
+    chances = [math.exp(run(dist.log_prob(value))) for value in support]
+    assert sum(chances) == pytest.approx(1, abs=1e-5)
+    for value, p in zip(support, chances, strict=True):
+        share = sum(drawn == value for drawn, _ in found) / n
+        assert abs(share - p) <= 4.5 * math.sqrt(p * (1 - p) / n), value
+
+
+def test_what_lies_outside_is_impossible(lm):
+    for dist in (Transformer(lm, "ab"), TokenCategorical(lm, np.zeros(9)), LMContext(lm, "ab").next_token()):
+        assert run(dist.log_prob(-1)) == run(dist.log_prob(9)) == -math.inf
+    assert run(Geometric(0.5).log_prob(1.5)) == -math.inf

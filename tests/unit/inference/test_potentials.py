@@ -86,6 +86,25 @@ def test_laws_with_several_ends_and_padded_ids():
     assert np.exp(row).sum() == pytest.approx(1.0)
 
 
+@settings(max_examples=60)
+@given(
+    logits=st.lists(st.one_of(st.just(-math.inf), st.floats(-40, 40)), min_size=7, max_size=7),
+    temp=st.sampled_from([0.5, 1.0, 2.0]),
+)
+def test_a_language_model_written_out(logits, temp):
+    """Ids 0 to 2 are tokens, 3 and 4 ends, 5 and 6 padding, which may have nearly all of the mass."""
+    logits[0] = 0.0  # one token must be possible
+    vocabulary = oc.Vocabulary([3, 4], {"a": [0], "b": [1]}, special_tokens={"<pad>": 2})
+    lm = CachedCausalLM(MockBackend(7, lambda prefix: logits), None, vocabulary)
+    weights = [math.exp(x / temp) for x in logits[:5]]
+    expected = [*weights[:3], 0, 0, 0, 0, weights[3] + weights[4]]
+    found = np.exp(run(LMPotential(lm, [], temp).logw_next(())))
+    np.testing.assert_allclose(found, np.array(expected) / sum(weights), atol=1e-5)
+    token, weight = run(DirectSampler(LMPotential(lm, [], temp)).sample((), np.random.default_rng(0)))
+    assert expected[token] > 0
+    assert weight == pytest.approx(0.0, abs=1e-5)
+
+
 def test_broken_potentials_are_found_out(parts):
     class Broken(Potential):
         size = 2

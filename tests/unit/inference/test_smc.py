@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import html.parser
 import itertools
 import json
 import math
@@ -346,6 +347,45 @@ def test_history_of_the_dead_and_of_markup(tmp_path):
     page = (tmp_path / "smc.html").read_text()
     assert "&lt;b&gt;<b>&amp;</b>" in page
     assert page.count('class="dead"') == 2
+
+
+class Page(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text = set(), ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_history_of_texts_that_look_like_markup(tmp_path):
+    contents = "</script><script>alert(1)</script><img src=x onerror='f()'>\"&lt; \ud800 $title"
+
+    class Odd(Model):
+        async def step(self):
+            self.finish()
+
+        def string_for_serialization(self):
+            return contents
+
+    run(smc_standard(Odd(), 2, visualization_dir=tmp_path))
+    records = json.loads((tmp_path / "smc.json").read_text())
+    assert {row["contents"] for record in records for row in record["particles"]} == {contents}
+    page = Page()
+    page.feed((tmp_path / "smc.html").read_text())
+    assert not page.tags & {"script", "img"}
+    assert page.text.count(contents.replace("\ud800", "\\ud800")) == 4
+
+
+def test_a_directory_that_cannot_be_made_is_found_out_before_the_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    model = Coins()
+    model.step = None  # never called
+    with pytest.raises(FileExistsError):
+        run(smc_standard(model, 2, visualization_dir=tmp_path / "file"))
 
 
 def test_copies_of_a_prototype_are_cheap_in_the_vocabulary():

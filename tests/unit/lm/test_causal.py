@@ -138,6 +138,18 @@ def test_an_exception_reaches_every_waiter_and_nothing_is_stuck(recorded):
     np.testing.assert_array_equal(asyncio.run(lm.next_token_logprobs([1])), MockBackend(7).logprobs([(1,)])[0])
 
 
+def test_an_exception_that_no_future_takes(recorded):
+    lm, backend = recorded
+    backend.error = StopIteration("no more")
+
+    async def main():
+        return await asyncio.gather(*(lm.next_token_logprobs([k]) for k in range(3)), return_exceptions=True)
+
+    for error in asyncio.run(main()):
+        assert isinstance(error, RuntimeError)
+        assert error.__cause__ is backend.error
+
+
 def test_wrong_numbers_of_answers_are_an_error():
     batcher = AutoBatcher(lambda keys: [], batch_size=4, timeout=1)
     with pytest.raises(RuntimeError, match="1 queries got 0 answers"):

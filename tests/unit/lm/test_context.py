@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import outlines_core as oc
@@ -222,6 +222,19 @@ def test_product_of_the_stages_is_the_probability_of_the_token(masks, token, tem
     close(total, expected(lm, [2], temp)[token])
 
 
+def test_another_temperature_counts_from_now_on(lm):
+    ctx = LMContext(lm, "a")
+    run(ctx.mask_dist({0, 1, 5}).observe(True))
+    ctx.temp = 0.5
+    masses = {i: run(ctx.next_token().log_prob(i)) for i in (0, 1, 5)}
+    close(sum(map(math.exp, masses.values())), 1.0)
+    whole = expected(lm, ctx.tokens, 0.5)
+    close(masses[0] - masses[1], whole[0] - whole[1])
+    np.testing.assert_allclose(ctx.next_token_logprobs[[0, 1, 5]], list(masses.values()), atol=1e-5)
+    with pytest.raises(ValueError, match="temp"):
+        ctx.temp = 0.0
+
+
 def test_probabilities_of_all_ways_add_up_to_one(lm):
     first, second = {0, 1, 3}, {1, 3, 4, 5}
     total = 0.0
@@ -231,6 +244,45 @@ def test_probabilities_of_all_ways_add_up_to_one(lm):
         logprob += run(ctx.mask_dist(second).observe(b))
         total += math.exp(logprob + run(ctx.next_token().observe(token)))
     close(total, 1.0)
+
+
+class Grid:
+    """A generator whose draws are given, so that a law of sampling can be checked by going through all of them."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def random(self):
+        return self.value
+
+
+@settings(max_examples=40)
+@given(
+    logits=st.lists(st.one_of(st.just(-math.inf), st.floats(-30, 30)), min_size=6, max_size=6),
+    mask=st.sets(st.integers(0, 5)),
+    temp=st.sampled_from([0.5, 1.0, 3.0]),
+)
+def test_each_draw_comes_for_its_share_of_the_unit_interval(logits, mask, temp):
+    logits[3] = 0.0  # one must be finite
+    lm = make(logits=lambda prefix: [*logits, 5.0, -math.inf])
+    weights = [math.exp(x / temp) for x in logits]
+    n = 200
+    grid = [Grid((k + 0.5) / n) for k in range(n)]
+    ctx = LMContext(lm, "a", temp)
+
+    async def draws(make_dist):
+        return [(await make_dist(copy.deepcopy(ctx)).sample(rng))[0] for rng in grid]
+
+    inside = run(draws(lambda c: c.mask_dist(mask)))
+    p = sum(weights[i] for i in mask) / sum(weights)
+    assert abs(inside.count(True) / n - p) <= 1 / n
+    if p:
+        run(ctx.mask_dist(mask).observe(True))
+        tokens = [int(token) for token in run(draws(LMContext.next_token))]
+        for i in range(SIZE):
+            share = weights[i] / sum(weights[j] for j in mask) if i in mask else 0.0
+            assert abs(tokens.count(i) / n - share) <= 1 / n
+            assert share or i not in tokens
 
 
 # -- laziness and copies -----------------------------------------------------------------------------------------------

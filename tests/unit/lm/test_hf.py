@@ -13,7 +13,8 @@ from tests.lm_toys import tiny_model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from processors.lm.hf import TransformersBackend  # noqa: E402  # needs torch
+from processors.lm import hf  # noqa: E402  # needs torch
+from processors.lm.hf import TransformersBackend  # noqa: E402
 
 KINDS = ["llama", "sliding", "gpt2", "bloom", "opt", "gemma3"]
 
@@ -135,6 +136,58 @@ def test_memory_is_bounded_in_bytes(models):
         backend.logprobs([tuple(range(2, 60))])
     assert caught.value.given == 58
     assert caught.value.limit == 39
+
+
+def grown(backend, seed=0):
+    """Rows of different lengths that grow by a token, one a forward but for the first."""
+    rng = np.random.default_rng(seed)
+    texts = [tuple(rng.integers(2, 61, n).tolist()) for n in (1, 4, 7)]
+    rows = []
+    for _ in range(4):
+        rows += backend.logprobs(texts)
+        texts = [(*text, int(rng.integers(2, 61))) for text in texts]
+    return rows
+
+
+def test_a_plain_llama_without_its_modules_is_the_model_itself(models, monkeypatch):
+    decode, found = hf.decode, []
+    monkeypatch.setattr(hf, "decode", lambda *args: found.append(decode(*args)) or found[-1])
+    lean = grown(TransformersBackend(models["llama"]))
+    assert [x is not None for x in found] == [True] * 3
+    monkeypatch.setattr(hf, "decode", lambda *args: None)
+    close(lean, grown(TransformersBackend(models["llama"])))
+
+
+def hooked(model):
+    model.model.layers[1].mlp.register_forward_hook(lambda module, args, output: 0.5 * output)
+
+
+def patched(model):
+    mlp = model.model.layers[1].mlp
+    plain = mlp.forward
+    mlp.forward = lambda x: 0.5 * plain(x)
+
+
+def replaced(model):
+    model.model.layers[1].mlp.down_proj = torch.nn.Sequential(torch.nn.Linear(48, 32))
+
+
+def reloaded(model):
+    state = {name: 0.5 * value for name, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+
+
+@pytest.mark.parametrize("change", [hooked, patched, replaced, reloaded])
+def test_what_is_done_to_a_model_counts(monkeypatch, change):
+    model = tiny_model("llama")
+    backend = TransformersBackend(model)
+    before = grown(backend)
+    change(model)
+    backend.clear()
+    after = grown(backend)
+    monkeypatch.setattr(hf, "decode", lambda *args: None)
+    close(after, grown(TransformersBackend(model)))
+    assert max(np.abs(a - b).max() for a, b in zip(before, after, strict=True)) > 0.01
 
 
 def test_a_failed_forward_leaves_no_trace(models, monkeypatch):

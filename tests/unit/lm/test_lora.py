@@ -66,3 +66,41 @@ def test_adapters(adapters):
         lm.set_lora("two")
     with pytest.raises(ValueError, match="'two'"):
         lm.next_token_logprobs_unbatched((3, 4), lora="two")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kv_bytes", [2**20, 30 * 384])
+def test_no_adapter_is_served_keys_of_another(adapters, kv_bytes):
+    """The same texts grow under three models in turn, one token a forward; with little room, keys are evicted."""
+    backend = TransformersBackend(tiny_model("llama"), kv_bytes=kv_bytes)
+    plain = TransformersBackend(tiny_model("llama"))
+    for name, (path, _) in adapters.items():
+        backend.add_lora(path, name)
+    truth = {None: plain, **{name: merged for name, (_, merged) in adapters.items()}}
+    rng = np.random.default_rng(0)
+    text = tuple(rng.integers(2, 61, 3).tolist())
+    for _ in range(8):
+        text = (*text, int(rng.integers(2, 61)))
+        for name in ("one", None, "two", "one"):  # the last is all there already
+            fed = backend.n_tokens
+            row = backend.logprobs([text], name)[0]
+            np.testing.assert_allclose(row, truth[name].logprobs([text])[0], atol=1e-3)
+            if kv_bytes == 2**20 and len(text) > 4:
+                assert backend.n_tokens - fed == 1
+    assert backend.n_cached_tokens <= kv_bytes // 384
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_name_that_is_given_again(adapters):
+    lm = CachedCausalLM(TransformersBackend(tiny_model("llama")), None, Vocabulary(1, {"a": [2]}))
+    ids = (3, 4, 5, 6)
+    for source in ("one", "two"):
+        path, merged = adapters[source]
+        lm.add_new_lora(path, "mine")
+        row = lm.next_token_logprobs_unbatched(ids, lora="mine")
+        np.testing.assert_allclose(row, merged.logprobs([ids])[0], atol=1e-3)
+    with pytest.raises(Exception, match="nowhere"):
+        lm.add_new_lora("/nowhere", "other")
+    assert lm.backend.loras == {"mine"}
+    plain = TransformersBackend(tiny_model("llama")).logprobs([(3, 4)])[0]
+    np.testing.assert_allclose(lm.next_token_logprobs_unbatched((3, 4)), plain, atol=1e-5)
