@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError
 from outlines_core.grammar.ordered import NOTHING
 from outlines_core.grammar.separation import Separation
+from outlines_core.grammar.sparing import Sparing
 from outlines_core.grammar.worlds import IGNORED, VARIANT, Boundary, LexedMachine, Lexeme
 from outlines_core.kernels import grammar as kernel
 from outlines_core.kernels.borrow import Handles
@@ -45,6 +46,7 @@ class Lexical:
     def __init__(self, machine: LexedMachine, separation: Separation, handles: Handles, limits: Limits) -> None:
         self.machine, self.separation, self.limits = machine, separation, limits
         self._handles = handles
+        self._sparing = Sparing(separation)
         self.rows = np.zeros((256, kernel.WIDTH), dtype=np.int32)
         self.pool = np.zeros(4096, dtype=np.int32)
         self._n_pool = 1
@@ -250,15 +252,19 @@ class Lexical:
             may_be_line = self.newline >= 0 and any(t == self.newline for _, t in behind)
             if may_be_line and not (lexeme is not None and separation.is_free_line(lexeme)):
                 found.append(kernel.ENTANGLED)  # the kernel takes it that columns can be chosen
-            elif all(separation.is_good(k, boundary, t) for k, t in behind) and (
-                not may_be_line or separation.is_good_line(boundary)
-            ):
+            elif all(
+                separation.is_good(k, boundary, t) or self._sparing.is_good(k, boundary, t) for k, t in behind
+            ) and (not may_be_line or separation.is_good_line(boundary)):
                 if terminal == IGNORED:
                     return [kernel.ANY]
                 found.append(terminal)
             elif terminal == self.newline:
                 continue  # it may become longer, and is good then
-            elif terminal == IGNORED or all(separation.is_blocked(k, boundary) for k, _ in behind):
+            elif (
+                terminal == IGNORED
+                or all(separation.is_blocked(k, boundary) for k, _ in behind)
+                or self._sparing.is_over(boundary)
+            ):
                 if self.machine.dfa.hold_at_end(boundary.obligations):  # what else is behind it belongs to the row
                     found.append(kernel.AT_END if terminal == IGNORED else kernel.AT_END + 1 + terminal)
             else:
