@@ -32,6 +32,7 @@ Obligations = frozenset[int]
 NOTHING: Final[Obligations] = frozenset()
 _MOST_ALTERNATIVES: Final = 64
 _FIRST_LEAD: Final = 0xC2
+_FEW: Final = 3  # steps, before it is worth finding out what is alike
 _MOST_IDLE: Final = 4  # loops within loops
 _MOST_STATES: Final = 10_000
 _MOST_STEPS: Final = 400_000  # some 20 us each
@@ -106,6 +107,8 @@ class OrderedDfa:
         self._starts: dict[tuple[tuple[int, ...], int], int] = {}
         self._terminals_of: dict[int, frozenset[int]] = {}
         self._alike: dict[frozenset[int], list[list[int]]] = {}
+        self._first: dict[int, bytes] = {}
+        self._left: dict[tuple[Obligations, int], list[Obligations]] = {}
         self._sure: dict[tuple[int, int, int, int], bool] = {}
         self._past_numbers: dict[_Past, int] = {}
         self._pasts: list[_Past] = []
@@ -260,8 +263,29 @@ class OrderedDfa:
         """The state after a byte (0: nothing can match later), and what matches there, in order of preference."""
         row, klass = self._rows[state], self.class_of[byte]
         known = row.get(klass)
+        if known is not None:
+            return known
+        if state <= TEXT_ENDS:
+            known = 0, ()
+        elif len(row) < _FEW:
+            known = self._step(state, byte, klass)
+        else:
+            first = self._first_alike(state)[klass]
+            known = row.get(first)
+            if known is None:
+                known = row[first] = self._step(state, self.byte_of[first], first)
+        row[klass] = known
+        return known
+
+    def _first_alike(self, state: int) -> bytes:
+        """By class of bytes, the first of those that a state does not tell apart."""
+        known = self._first.get(state)
         if known is None:
-            known = row[klass] = (0, ()) if state <= TEXT_ENDS else self._step(state, byte, klass)
+            first = bytearray(self.n_classes)
+            for group in self.alike((state,)):
+                for klass in group:
+                    first[klass] = group[0]
+            known = self._first[state] = bytes(first)
         return known
 
     def _step(self, state: int, byte: int, klass: int) -> tuple[int, tuple[Match, ...]]:
@@ -438,6 +462,13 @@ class OrderedDfa:
 
     def after_byte(self, obligations: Obligations, byte: int) -> list[Obligations]:
         """The alternatives of what is left of obligations after a byte; none: they have failed."""
+        key = obligations, self.class_of[byte]
+        known = self._left.get(key)
+        if known is None:
+            known = self._left[key] = self._after_byte(obligations, byte) if obligations else [NOTHING]
+        return known
+
+    def _after_byte(self, obligations: Obligations, byte: int) -> list[Obligations]:
         ways = [NOTHING]
         for x in sorted(obligations):
             state, found = self.step(abs(x), byte)
