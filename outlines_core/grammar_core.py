@@ -181,7 +181,7 @@ class StackedRecogniser:
         found = []
         for world in configuration:
             q, p, x, _ = world
-            lexeme, ends = self.lexical.content(q)
+            _, lexeme, ends = self.lexical.content(q)
             terminals = {terminal for terminal, _ in ends}
             if IGNORED in terminals:
                 states = []
@@ -234,7 +234,7 @@ class StackedRecogniser:
         brackets, columns = int(self.indents[x, 2]), self._columns(x)
         if q == self.lexical.first:
             return list(machine.first)
-        lexeme, ends = self.lexical.content(q)
+        _, lexeme, ends = self.lexical.content(q)
         before = World(lexeme or _NO_LEXEME, stack, Indents(tuple(reversed(columns)), brackets), column, None)
         worlds = [] if lexeme is None else [before]
         for terminal, boundary in ends:
