@@ -143,7 +143,8 @@ class StackedRecogniser:
                 handles[kernel.H_WORLDS][:n] = worlds
                 status = kernel.step(handles.address, data.ctypes.data, len(data), n)
                 if status > 0 and meta[kernel.M_KEEP_ENTANGLED]:
-                    found = [world for world in handles[kernel.H_WORLDS][:status].tolist() if self._is_live(world)]
+                    kept = handles[kernel.H_WORLDS][:status].tolist()
+                    found = [world for world in kept if self._is_live(world)]
                     return tuple(sorted(map(tuple, found)))
                 if status == 1:
                     return (tuple(handles[kernel.H_WORLDS][0].tolist()),)
@@ -180,7 +181,7 @@ class StackedRecogniser:
         found = []
         for world in configuration:
             q, p, x, _ = world
-            lexeme, ends = self.lexical.content(q)
+            _, lexeme, ends = self.lexical.content(q)
             terminals = {terminal for terminal, _ in ends}
             if IGNORED in terminals:
                 states = []
@@ -212,7 +213,10 @@ class StackedRecogniser:
         return columns
 
     def _is_live(self, world: Sequence[int]) -> bool:
-        """The same as the kernel says, where it does not know."""
+        """The same as the kernel says, also where it does not know."""
+        q, p, x, _ = world
+        if not kernel.is_entangled(self.handles.address, q, p, x):
+            return True
         return any(map(self._worlds_live.is_live, self._worlds_of(world)))
 
     def _worlds_of(self, world: Sequence[int]) -> list[World]:
@@ -230,7 +234,7 @@ class StackedRecogniser:
         brackets, columns = int(self.indents[x, 2]), self._columns(x)
         if q == self.lexical.first:
             return list(machine.first)
-        lexeme, ends = self.lexical.content(q)
+        _, lexeme, ends = self.lexical.content(q)
         before = World(lexeme or _NO_LEXEME, stack, Indents(tuple(reversed(columns)), brackets), column, None)
         worlds = [] if lexeme is None else [before]
         for terminal, boundary in ends:

@@ -197,6 +197,7 @@ def _grammars() -> None:
             recogniser.fill_hole(kernel.TABLE_FULL)
             recogniser.step(recogniser.initial, np.frombuffer(b"z", dtype=np.uint8))
             recogniser.accepts(2 * recogniser.initial)
+            kernel.is_entangled(recogniser.handles.address, *recogniser.initial[0][:3])
 
 
 def _regexes() -> None:

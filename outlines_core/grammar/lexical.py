@@ -6,13 +6,14 @@ class, are made as they are visited. `kernels.grammar` says what the arrays mean
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Any, Final
+from collections.abc import Sequence, Set
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outlines_core.errors import LimitExceededError
+from outlines_core.grammar.endings import Endings, Ends
 from outlines_core.grammar.ordered import NOTHING
 from outlines_core.grammar.separation import Separation
 from outlines_core.grammar.worlds import IGNORED, VARIANT, Boundary, LexedMachine, Lexeme
@@ -21,9 +22,6 @@ from outlines_core.kernels.borrow import Handles
 from outlines_core.limits import Limits
 
 __all__ = ["EntangledError", "Lexical"]
-
-_MOST_SEARCHED: Final = 20_000
-Ends = tuple[tuple[int, Boundary], ...]
 
 
 class EntangledError(Exception):
@@ -45,6 +43,7 @@ class Lexical:
     def __init__(self, machine: LexedMachine, separation: Separation, handles: Handles, limits: Limits) -> None:
         self.machine, self.separation, self.limits = machine, separation, limits
         self._handles = handles
+        self._endings = Endings(self)
         self.rows = np.zeros((256, kernel.WIDTH), dtype=np.int32)
         self.pool = np.zeros(4096, dtype=np.int32)
         self._n_pool = 1
@@ -80,9 +79,11 @@ class Lexical:
     def nbytes(self) -> int:
         return int(self.rows.nbytes + self.pool.nbytes + self.starts.nbytes) + 600 * len(self._content)
 
-    def content(self, row: int) -> tuple[Lexeme | None, Ends]:
-        """The lexeme that is being read in a row, and what it is if it ends here."""
-        return self._content[row][1:]
+    def content(self, row: int) -> tuple[int, Lexeme | None, Ends]:
+        """The lexer that goes on behind something ignored, or -1; the lexeme that is being read; what it is if it
+        ends here.
+        """
+        return self._content[row]
 
     # -- rows -------------------------------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class Lexical:
         known = self._begins.get(terminal)
         if known is None:
             grammar = self.machine.grammar
-            lexers = {lexer for lexer, _ in self._behind(terminal)}
+            lexers = {lexer for lexer, _ in self.behind(terminal)}
             if terminal == self.newline:
                 lexers = set(range(len(grammar.lexers)))
             known = self._begins[terminal] = np.zeros(256, dtype=np.bool_)
@@ -159,7 +160,7 @@ class Lexical:
                 known |= self._first_bytes(k)
         return known
 
-    def _behind(self, terminal: int) -> set[tuple[int, int]]:
+    def behind(self, terminal: int) -> set[tuple[int, int]]:
         """What a terminal, or a variant, may be, each with a lexer that may read what comes behind it."""
         every: tuple[int, ...] = (terminal,)
         if terminal >= VARIANT:
@@ -240,32 +241,11 @@ class Lexical:
 
     # -- what a lexeme can become -----------------------------------------------------------------------------------
 
-    def _terminals(self, row: int) -> list[int]:
-        """What the row's lexeme may be if it ends here and the parser can be satisfied then."""
-        lexer, lexeme, ends = self._content[row]
-        separation = self.separation
-        found = []
-        for terminal, boundary in ends:
-            behind = {(lexer, terminal)} if terminal == IGNORED else self._behind(terminal)
-            may_be_line = self.newline >= 0 and any(t == self.newline for _, t in behind)
-            if may_be_line and not (lexeme is not None and separation.is_free_line(lexeme)):
-                found.append(kernel.ENTANGLED)  # the kernel takes it that columns can be chosen
-            elif all(separation.is_good(k, boundary, t) for k, t in behind) and (
-                not may_be_line or separation.is_good_line(boundary)
-            ):
-                if terminal == IGNORED:
-                    return [kernel.ANY]
-                found.append(terminal)
-            elif terminal == self.newline:
-                continue  # it may become longer, and is good then
-            elif terminal == IGNORED or all(separation.is_blocked(k, boundary) for k, _ in behind):
-                if self.machine.dfa.hold_at_end(boundary.obligations):  # what else is behind it belongs to the row
-                    found.append(kernel.AT_END if terminal == IGNORED else kernel.AT_END + 1 + terminal)
-            else:
-                found.append(kernel.ENTANGLED)
-        return found
+    def find_endings(self, row: int) -> None:
+        """Enter all terminals that the row's lexeme can become."""
+        self._endings.find(row)
 
-    def _following(self, row: int) -> list[int]:
+    def following(self, row: int) -> list[int]:
         """The rows that bytes lead to."""
         if (self.rows[row, :256] == kernel.UNKNOWN).any():
             self.fill(row)
@@ -278,88 +258,18 @@ class Lexical:
                 following.update(dict.fromkeys(self.pool[1 - target : 1 - target + n].tolist()))
         return list(following)
 
-    def find_endings(self, row: int) -> None:
-        """Enter all terminals that the row's lexeme can become.
+    def set_endings(self, terminals: Set[int], rows: Sequence[int]) -> int:
+        """Enter what the lexemes of some rows can become; returns where that is."""
+        every = {kernel.ANY} if kernel.ANY in terminals else terminals
+        endings = self._event((len(every), *sorted(every, key=lambda t: (t == kernel.ENTANGLED, t))))
+        self.rows[rows, kernel.ENDINGS] = endings
+        return endings
 
-        By strongly connected components (R. Tarjan, *Depth-first search and linear graph algorithms*, 1972).
-        """
-        if self._find_only_ending(row):
-            return
-        number: dict[int, int] = {}
-        low: dict[int, int] = {}
-        waiting: list[int] = []
-        found: dict[int, dict[int, None]] = {}
-        calls: list[tuple[int, list[int]]] = []
-
-        def enter(at: int) -> None:
-            number[at] = low[at] = len(number)
-            waiting.append(at)
-            found[at] = dict.fromkeys(self._terminals(at))
-            calls.append((at, self._following(at)))
-
-        enter(row)
-        while calls:
-            at, following = calls[-1]
-            if following:
-                target = following.pop()
-                if target not in number and not self.rows[target, kernel.ENDINGS]:
-                    self._find_only_ending(target)
-                known = int(self.rows[target, kernel.ENDINGS])
-                if known:
-                    found[at].update(dict.fromkeys(self.pool[known + 1 : known + 1 + self.pool[known]].tolist()))
-                elif target in number:
-                    low[at] = min(low[at], number[target])
-                elif len(number) > _MOST_SEARCHED:
-                    found[at][kernel.ENTANGLED] = None
-                else:
-                    enter(target)
-                continue
-            calls.pop()
-            if low[at] == number[at]:
-                members = waiting[waiting.index(at) :]
-                del waiting[-len(members) :]
-                endings = self._endings({t for member in members for t in found.pop(member)})
-                self.rows[members, kernel.ENDINGS] = endings
-                found[at] = dict.fromkeys(self.pool[endings + 1 : endings + 1 + self.pool[endings]].tolist())
-            if calls:
-                above = calls[-1][0]
-                low[above] = min(low[above], low[at])
-                found[above].update(found.get(at, ()))
-
-    def _find_only_ending(self, row: int) -> bool:
-        """The same for a lexeme that can only become one terminal: one text of it is looked for, not all."""
-        _, lexeme, ends = self._content[row]
-        terminals = {terminal for terminal, _ in ends}
-        if lexeme is not None:
-            terminals |= self.machine.dfa.terminals_of(lexeme.state)
-        if len(terminals) != 1 or (lexeme is not None and lexeme.keywords):
-            return False
-        (only,) = terminals
-        if only < 0 or only >= VARIANT or only in self.machine.grammar.ignored:
-            return False
-        endings = self._endings({only})
-        before = {row: 0}
-        queue = deque([row])
-        while queue and len(before) < _MOST_SEARCHED:
-            at = queue.popleft()
-            if self.rows[at, kernel.ENDINGS] == endings or only in self._terminals(at):
-                while at:
-                    self.rows[at, kernel.ENDINGS] = endings
-                    at = before[at]
-                return True
-            for following in self._following(at):
-                if following not in before:
-                    before[following] = at
-                    if self.rows[following, kernel.ENDINGS] == endings:
-                        queue.appendleft(following)
-                    else:
-                        queue.append(following)
-        return False
-
-    def _endings(self, terminals: set[int]) -> int:
-        if kernel.ANY in terminals:
-            terminals = {kernel.ANY}
-        return self._event((len(terminals), *sorted(terminals, key=lambda t: (t == kernel.ENTANGLED, t))))
+    def endings(self, row: int) -> list[int]:
+        """What is entered; nothing if that is unknown."""
+        at = int(self.rows[row, kernel.ENDINGS])
+        found: list[int] = self.pool[at + 1 : at + 1 + self.pool[at]].tolist() if at else []
+        return found
 
     def fill_hole(self, status: int, a: int, b: int) -> None:
         """Fill what the kernel has asked for."""

@@ -13,7 +13,7 @@ Source: R. Cox, *Regular expression matching: the virtual machine approach*, 200
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from outlines_core.limits import DEFAULT_LIMITS, Limits
 from outlines_core.regex.ast import Node
 from outlines_core.regex.nfa import ACCEPT, BEGIN, CHAR, END, SPLIT, Builder, Graph, exit_of_loop
 
-__all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa", "check_search", "is_consistent"]
+__all__ = ["NOTHING", "TEXT_ENDS", "Match", "Obligations", "OrderedDfa", "behind_lead", "check_search", "is_consistent"]
 
 TEXT_ENDS: Final = 1
 """The state that matches only where the text ends."""
@@ -32,6 +32,7 @@ Obligations = frozenset[int]
 NOTHING: Final[Obligations] = frozenset()
 _MOST_ALTERNATIVES: Final = 64
 _FIRST_LEAD: Final = 0xC2
+_FEW: Final = 3  # steps, before it is worth finding out what is alike
 _MOST_IDLE: Final = 4  # loops within loops
 _MOST_STATES: Final = 10_000
 _MOST_STEPS: Final = 400_000  # some 20 us each
@@ -106,6 +107,8 @@ class OrderedDfa:
         self._starts: dict[tuple[tuple[int, ...], int], int] = {}
         self._terminals_of: dict[int, frozenset[int]] = {}
         self._alike: dict[frozenset[int], list[list[int]]] = {}
+        self._first: dict[int, bytes] = {}
+        self._left: dict[tuple[Obligations, int], list[Obligations]] = {}
         self._sure: dict[tuple[int, int, int, int], bool] = {}
         self._past_numbers: dict[_Past, int] = {}
         self._pasts: list[_Past] = []
@@ -133,8 +136,8 @@ class OrderedDfa:
                 stack.append(self._b[node])
         return found
 
-    def may_match(self, terminal: int) -> bool:
-        """Does some text match a terminal, assertions taken to hold?"""
+    def may_match(self, terminal: int, classes: Collection[int] | None = None) -> bool:
+        """Does some text match a terminal, assertions taken to hold?  `classes`: of its bytes; None: all."""
         seen: set[int] = set()
         stack = [self._entry[terminal]] if self._entry[terminal] >= 0 else []
         while stack:
@@ -147,8 +150,22 @@ class OrderedDfa:
                 return True
             if kind == SPLIT:
                 stack.extend(self._targets[self._a[node] : self._b[node]])
-            elif kind != CHAR or any(self._dag[self._a[node]]):
+            elif kind != CHAR or self._may_be_read(self._a[node], classes):
                 stack.append(self._b[node])
+        return False
+
+    def _may_be_read(self, place: int, classes: Collection[int] | None) -> bool:
+        """Can a character be read from here on with bytes of some classes?"""
+        if classes is None:
+            return any(self._dag[place])
+        todo = [place]
+        for place in todo:
+            for klass in classes:
+                following = self._dag[place][klass]
+                if following == 1:
+                    return True
+                if following and following not in todo:
+                    todo.append(following)
         return False
 
     def bytes_read(self) -> NDArray[np.bool_]:
@@ -246,8 +263,29 @@ class OrderedDfa:
         """The state after a byte (0: nothing can match later), and what matches there, in order of preference."""
         row, klass = self._rows[state], self.class_of[byte]
         known = row.get(klass)
+        if known is not None:
+            return known
+        if state <= TEXT_ENDS:
+            known = 0, ()
+        elif len(row) < _FEW:
+            known = self._step(state, byte, klass)
+        else:
+            first = self._first_alike(state)[klass]
+            known = row.get(first)
+            if known is None:
+                known = row[first] = self._step(state, self.byte_of[first], first)
+        row[klass] = known
+        return known
+
+    def _first_alike(self, state: int) -> bytes:
+        """By class of bytes, the first of those that a state does not tell apart."""
+        known = self._first.get(state)
         if known is None:
-            known = row[klass] = (0, ()) if state <= TEXT_ENDS else self._step(state, byte, klass)
+            first = bytearray(self.n_classes)
+            for group in self.alike((state,)):
+                for klass in group:
+                    first[klass] = group[0]
+            known = self._first[state] = bytes(first)
         return known
 
     def _step(self, state: int, byte: int, klass: int) -> tuple[int, tuple[Match, ...]]:
@@ -424,11 +462,18 @@ class OrderedDfa:
 
     def after_byte(self, obligations: Obligations, byte: int) -> list[Obligations]:
         """The alternatives of what is left of obligations after a byte; none: they have failed."""
+        key = obligations, self.class_of[byte]
+        known = self._left.get(key)
+        if known is None:
+            known = self._left[key] = self._after_byte(obligations, byte) if obligations else [NOTHING]
+        return known
+
+    def _after_byte(self, obligations: Obligations, byte: int) -> list[Obligations]:
         ways = [NOTHING]
         for x in sorted(obligations):
             state, found = self.step(abs(x), byte)
             mine = self._outcomes(state, found, must=x > 0)
-            if x < 0 and state and byte >= _FIRST_LEAD and self._surely_matches(state, *_behind_lead(byte)):
+            if x < 0 and state and byte >= _FIRST_LEAD and self._surely_matches(state, *behind_lead(byte)):
                 mine = []
             ways = [way | more for way in ways for more in mine if is_consistent(way | more)]
             if not ways:
@@ -463,7 +508,7 @@ class OrderedDfa:
         return all((abs(x) == TEXT_ENDS) == (x > 0) for x in obligations)
 
 
-def _behind_lead(byte: int) -> tuple[int, int, int]:
+def behind_lead(byte: int) -> tuple[int, int, int]:
     """The range of the byte behind the first one of a character, and how many come behind that (RFC 3629)."""
     first = {0xE0: 0xA0, 0xF0: 0x90}.get(byte, 0x80)
     last = {0xED: 0x9F, 0xF4: 0x8F}.get(byte, 0xBF)

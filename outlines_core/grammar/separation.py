@@ -60,7 +60,7 @@ class Separation:
             reads = [lexer.readable(self.grammar.ignored) for lexer in self.grammar.lexers]
             self._behind_lines.update(k for k, terminals in enumerate(reads) if self.newline in terminals)
         regular = indentation is None or is_regular(self.grammar, indentation)
-        texts = [text for k in sorted(self.grammar.ignored) for text in self.samples(k)]
+        texts = sorted((text for k in sorted(self.grammar.ignored) for text in self.samples(k)), key=len)
         self.lets_through = regular and any(
             self._try(text) and (self.newline < 0 or (self._lines_are_free() and not self._unread)) for text in texts
         )
@@ -112,6 +112,10 @@ class Separation:
     def lexers_behind(self, terminal: int) -> set[int]:
         """The lexers that may read what comes behind a terminal."""
         return self._behind.get(terminal, set())
+
+    def absorbs(self, terminal: int) -> bool:
+        """May the separator belong to the terminal that was read before it?"""
+        return terminal in self._absorbing
 
     def samples(self, terminal: int) -> list[bytes]:
         """Some shortest texts of a terminal."""
@@ -178,7 +182,7 @@ class Separation:
             if len(self._free) + len(unseparated) > _MOST_BOUNDARIES * len(self.grammar.lexers):
                 return False
             lexer, boundary, is_free = todo.pop()
-            for terminal in self._expected(lexer):
+            for terminal in self.expected(lexer):
                 if is_free:
                     behind = self._readable(lexer, boundary, terminal)
                 else:  # of these, `is_good` says below whether enough can be read
@@ -200,22 +204,22 @@ class Separation:
         return all(
             self.is_good(following, behind, terminal)
             for lexer, boundary in sorted(self._free, key=repr)
-            for terminal in self._expected(lexer)
+            for terminal in self.expected(lexer)
             if terminal in self._absorbing and terminal != self.newline
             if (behind := self._readable(lexer, boundary, terminal)) is not None
             for following in self._behind[terminal]
         )
 
-    def _expected(self, lexer: int) -> list[int]:
+    def expected(self, lexer: int) -> list[int]:
         """The terminals of a lexer that the parser asks for."""
         readable = self.grammar.lexers[lexer].readable(self.grammar.ignored) - self._never.get(lexer, set())
         return [t for t in sorted(readable) if t in self._behind]
 
     def _readable(self, lexer: int, boundary: Boundary, terminal: int) -> Boundary | None:
         """The boundary behind some text of the terminal, if it can be read at a boundary."""
-        return next(self._ways(lexer, boundary, terminal), None)
+        return next(self.ways(lexer, boundary, terminal), None)
 
-    def _ways(self, lexer: int, boundary: Boundary, terminal: int) -> Iterator[Boundary]:
+    def ways(self, lexer: int, boundary: Boundary, terminal: int) -> Iterator[Boundary]:
         """The boundaries behind samples of the terminal that can be read; if none can, behind another text of it."""
         found = False
         for behind in self._sampled(lexer, boundary, terminal):
@@ -284,13 +288,13 @@ class Separation:
             return True
         if not self.machine.dfa.hold_at_end(boundary.obligations):
             return False
-        for terminal in self._expected(lexer):
+        for terminal in self.expected(lexer):
             if is_absorbed and terminal in self._absorbing:
                 continue
             if terminal == self.newline:
                 is_good = self.is_free_line(self.machine.start(lexer, boundary))
             else:
-                is_good = any(self._goes_on(terminal, b) for b in self._ways(lexer, boundary, terminal))
+                is_good = any(self._goes_on(terminal, b) for b in self.ways(lexer, boundary, terminal))
             if not is_good:
                 return False
         return True
@@ -304,10 +308,10 @@ class Separation:
     def _is_separable(self, lexer: int, boundary: Boundary) -> bool:
         """Can the separator be read from this boundary, and then all that it separates?"""
         return any(
-            (lexer, behind) in self._free or self._extends(lexer, behind) for behind in self._gap(lexer, boundary)
+            (lexer, behind) in self._free or self._extends(lexer, behind) for behind in self.gap(lexer, boundary)
         )
 
-    def _gap(self, lexer: int, boundary: Boundary) -> list[Boundary]:
+    def gap(self, lexer: int, boundary: Boundary) -> list[Boundary]:
         """The boundaries behind the separator."""
         read = self.read(lexer, boundary, self.separator)
         return [b for t, b in read if t == IGNORED and self.machine.dfa.hold_at_end(b.obligations)]
@@ -329,7 +333,7 @@ class Separation:
         self, lexer: int, boundary: Boundary, found: set[tuple[int, Boundary]], todo: list[tuple[int, Boundary]]
     ) -> bool:
         """Can each terminal be read from a boundary, and the separator behind it?  What lies behind that is added."""
-        for terminal in self._expected(lexer):
+        for terminal in self.expected(lexer):
             if terminal == self.newline:
                 if not self.is_free_line(self.machine.start(lexer, boundary)):
                     return False
@@ -338,7 +342,7 @@ class Separation:
             if behind is None:
                 return False
             for following in self._behind[terminal]:
-                gap = [(following, b) for b in self._gap(following, behind)]
+                gap = [(following, b) for b in self.gap(following, behind)]
                 if any(one in self._free or one in found for one in gap):
                     continue
                 if gap:
@@ -355,7 +359,7 @@ class Separation:
         return all(
             self.is_free_line(self.machine.start(lexer, boundary))
             for lexer, boundary in sorted(self._free, key=repr)
-            if self.newline in self._expected(lexer)
+            if self.newline in self.expected(lexer)
         )
 
     def is_free_line(self, lexeme: Lexeme) -> bool:

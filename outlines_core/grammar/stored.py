@@ -31,7 +31,7 @@ from outlines_core.grammar.indentation import Indentation
 from outlines_core.grammar.loading import Grammar, load_grammars
 from outlines_core.limits import Limits
 
-__all__ = ["load_stored", "stored_machine"]
+__all__ = ["load_stored", "stored_machine", "stored_proof"]
 
 _WORTH: Final = 0.1  # seconds
 _LINE_TYPES: Final = ("NL_type", "INDENT_type", "DEDENT_type")
@@ -73,6 +73,12 @@ def stored_machine(grammar: Grammar, indentation: Indentation | None, limits: Li
     asked = grammar._replace(ignored=sorted(grammar.ignored)), limits  # type: ignore[arg-type]
     lines = None if indentation is None else sorted((k, repr(v)) for k, v in vars(indentation).items())
     return _kept(content_key("machine", _environment(), repr(asked), repr(lines)), make)
+
+
+def stored_proof(grammar: Grammar, unreadable: dict[int, int], make: Callable[[], bool]) -> bool:
+    """What `make` returns of a grammar and of what its states cannot read, or what it returned before."""
+    asked = grammar._replace(ignored=sorted(grammar.ignored))  # type: ignore[arg-type]
+    return _kept(content_key("proof", _environment(), repr(asked), repr(sorted(unreadable.items()))), make)
 
 
 def _kept(key: str, make: Callable[[], T]) -> T:

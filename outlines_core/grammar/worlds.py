@@ -104,6 +104,7 @@ class LexedMachine:
         self.grammar = grammar if self.postlex is not None else pruned(grammar, dfa, self.indentation)
         self.dfa, self.stacks = dfa, stacks
         self._retyped: dict[int, set[int]] = {}
+        self._texts: dict[int, list[int]] = {}
         for lexer in grammar.lexers:
             for base, texts in lexer.retyped.items():
                 self._retyped.setdefault(base, set()).update(texts)
@@ -139,9 +140,16 @@ class LexedMachine:
         if known is None:
             past, obligations, node = boundary
             order = self.grammar.lexers[lexer].order
-            texts = sorted({k for base in order for k in self._retyped.get(base, ())})
-            keywords = tuple((k, self.dfa.start((k,), past)) for k in texts)
+            keywords = tuple((k, self.dfa.start((k,), past)) for k in self._texts_of(lexer))
             known = self._starts[key] = Lexeme(self.dfa.start(order, past), obligations, keywords, node)
+        return known
+
+    def _texts_of(self, lexer: int) -> list[int]:
+        """The keywords that some lexer retypes to from what this one reads."""
+        known = self._texts.get(lexer)
+        if known is None:
+            found = {k for base in self.grammar.lexers[lexer].order for k in self._retyped.get(base, ())}
+            known = self._texts[lexer] = sorted(found)
         return known
 
     def resolve(self, lexer: int, terminal: int) -> int:

@@ -627,6 +627,12 @@ def step(handles, address, size, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def is_entangled(handles, q, p, x):  # type: ignore[no-untyped-def]
+    """Was a world kept for meta[M_KEEP_ENTANGLED] alone?"""
+    return is_live(handles, rows_of(handles), q, p, x) == IS_ENTANGLED
+
+
+@njit(cache=True, nogil=True)
 def accepts(handles, n):  # type: ignore[no-untyped-def]
     """May the text end in one of the first `n` of `worlds`?  1, 0, or a hole."""
     meta, rows, pool = meta_of(handles), rows_of(handles), numbers(handles, H_POOL)

@@ -7,14 +7,20 @@ import time
 from typing import Any
 
 import lark
+import numpy as np
 import pytest
 from lark.indenter import Indenter
 
 import outlines_core as oc
+from outlines_core.grammar.endings import Endings
 from outlines_core.grammar.indentation import Indentation
+from outlines_core.grammar.lexical import Lexical
 from outlines_core.grammar.loading import load_grammar
 from outlines_core.grammar.nesting import is_regular
 from outlines_core.grammar_core import GrammarCore
+from outlines_core.kernels import grammar as kernel
+from outlines_core.kernels.borrow import Handles
+from processors import grammars
 
 
 class Blocks(Indenter):
@@ -271,3 +277,33 @@ def test_distances_on_a_shortest_way_are_remembered(vocabulary: oc.Vocabulary) -
         after = [automaton.next_state(state, c) for c in b"abcd"]
         left = min((automaton.min_tokens_to_accept(s) + 1 for s in after if s != oc.DEAD), default=0)
         assert automaton.min_tokens_to_accept(state) == left or automaton.is_accepting(state)
+
+
+@pytest.mark.parametrize("name", ["c_expressions", "json", "sqlite"])
+def test_what_a_lexeme_can_become_by_short_cuts_and_by_search(
+    vocabulary: oc.Vocabulary, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """They say the same, but that terminals with a good text hide what else these may end in."""
+    automaton = oc.compile_grammar(grammars.load(name), vocabulary, **grammars.options(name))
+    machine, separation = automaton._core.recogniser.machine, automaton._core.recogniser.lexical.separation
+    tables = []
+    for searched in (False, True):
+        if searched:
+            monkeypatch.setattr(Endings, "_find_sure", lambda *_: False)
+        handles = Handles(kernel.H_SIZE)
+        handles[kernel.H_META] = np.zeros(kernel.META_SIZE, dtype=np.int64)
+        lexical = Lexical(machine, separation, handles, oc.Limits())
+        rows = [lexical.first]
+        for row in rows:
+            rows += [one for one in lexical.following(row) if one not in rows][:400]
+            if len(rows) > 400:
+                break
+        for row in rows:
+            lexical.find_endings(row)
+        tables.append({lexical.content(row): set(lexical.endings(row)) for row in rows})
+    short, long = tables
+    assert short.keys() == long.keys()
+    for content, found in short.items():
+        hidden = long[content] - found
+        assert found <= long[content]
+        assert {t - kernel.AT_END - 1 for t in hidden - {kernel.ENTANGLED}} <= found
