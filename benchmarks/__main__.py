@@ -1,6 +1,6 @@
 """All benchmarks in one run, and the report of it.
 
-    python benchmarks --tokenizer DIR --data FILE --peer PYTHON [PYTHON ...] [--only NAME ...] [--quick] [--cold]
+    python benchmarks --tokenizer DIR --data FILE --peer PYTHON [...] [--only NAME ...] [--every K] [--quick] [--cold]
 
 Each part is a benchmark of this directory, run as the command that stands in its record, one after the other. A record
 (`record/NAME.json`: command, date, machine and versions, load, what the benchmark found, samples as quantiles) replaces
@@ -109,6 +109,8 @@ def command_of(name: str, args: argparse.Namespace) -> tuple[list[str], list[str
                 words.pop()
         else:
             words.append(word)
+    if part.script == "json_schema" and args.every > 1:
+        words += ["--every", str(args.every)]
     if args.quick:
         words += part.quick.split()
     if name == "startup" and args.cold:
@@ -213,6 +215,7 @@ def main() -> int:
     parser.add_argument("--data", type=pathlib.Path, help="schemas in MaskBench's form")
     parser.add_argument("--peer", nargs="+", default=[], help="Pythons of environments with other engines")
     parser.add_argument("--only", nargs="*", choices=list(PARTS), help="run only these; none: make the report again")
+    parser.add_argument("--every", type=int, default=1, help="JSON Schemas: only every K-th one of DATA", metavar="K")
     parser.add_argument("--quick", action="store_true", help="few samples: a trial of the suite, not a measurement")
     parser.add_argument("--cold", action="store_true", help="startup also compiles all kernels from nothing")
     parser.add_argument("--timeout", type=float, default=6 * 3600.0, help="seconds that a part may take")

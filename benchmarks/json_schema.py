@@ -407,6 +407,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="a new automaton for every instance")
     parser.add_argument("-n", type=int, help="only so many schemas")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first schemas")
+    parser.add_argument("--every", type=int, default=1, help="of those, take only every K-th schema", metavar="K")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds that a schema may take")
     parser.add_argument("--out", type=pathlib.Path, help="write all samples to a JSON file")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -418,7 +419,7 @@ def main() -> None:
         from processors.embedded import EMBEDDED_PATH
 
         args.tokenizer = str(EMBEDDED_PATH)
-    chosen = list(records(args.data))[args.skip :][: args.n]
+    chosen = list(records(args.data))[args.skip :: args.every][: args.n]
     workers = {
         "ours": Worker(
             "ours" if args.order == "schema" else "ours_any_order", sys.executable, args.tokenizer, args.fresh
