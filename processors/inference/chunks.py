@@ -12,11 +12,17 @@ __all__ = ["sample_word", "sample_word_2"]
 
 
 async def _begin(self: SubModel[Any], context: LMContext) -> bool:
-    """Observe that a word begins: with a space (True), unless the text stands at the beginning of one already."""
+    """Observe that a word begins: with a space (True), unless the text stands at the beginning of one already.
+
+    Raises:
+        ValueError: it has to begin with a space, and no token of the vocabulary does.
+    """
     text = context.lm.decode(context.tokens)
     masks = context.lm.masks
     begun = bool(text) and (text[-1].isspace() or text[-1] in "-'\"")
     begun = begun and bool(context.model_mask & masks.CONTINUES_CURRENT_WORD)  # else that word was just ended
+    if not begun and not masks.STARTS_NEW_WORD:
+        raise ValueError("no token begins with a space and a letter: words cannot be told apart by this tokenizer")
     await self.observe(context.mask_dist(masks.CONTINUES_CURRENT_WORD if begun else masks.STARTS_NEW_WORD), True)
     return not begun
 

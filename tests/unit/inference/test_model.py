@@ -177,6 +177,13 @@ def test_words(model, lm, seed):
         assert not (mid and end)
 
 
+def test_words_need_tokens_that_begin_with_a_space(model):
+    ctx = LMContext(toy_lm({"a": 0, "b": 1, " ": 2}, 3), "a")
+    for words in (sample_word, sample_word_2):
+        with pytest.raises(ValueError, match="no token begins with a space"):
+            run(model.call(words(ctx)))
+
+
 # -- copies ------------------------------------------------------------------------------------------------------------
 
 
