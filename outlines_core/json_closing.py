@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,10 @@ _EASY: Final = bytes(dict.fromkeys([*b'"0123456789abcdefghijklmnopqrstuvwxyz_n\\
 
 
 class Closing:
-    """Completions of the states of one core.  The caller holds the core's lock."""
+    """Completions of the states of one core, to which it belongs.  The caller holds the core's lock."""
 
     def __init__(self, core: JsonCore) -> None:
-        self._core = core
+        self._owner = ref(core)
         self._texts: dict[tuple[bytes, Records], bytes] = {}
         self._n_bytes = 0
         self._costs: dict[int, int] = {}
@@ -69,6 +70,12 @@ class Closing:
         self._classes: dict[int, tuple[tuple[int, int, int], tuple[int, ...]] | None] = {}
         self._demands: dict[int, Outcome | None] = {0: None}
         self._choices: dict[tuple[int, Outcome | None], Outcome | None] = {}
+
+    @property
+    def _core(self) -> JsonCore:
+        core = self._owner()
+        assert core is not None
+        return core
 
     # -- texts ------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ key that is no known one, works with the frame, and an object is plain again beh
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,10 +99,10 @@ class _Form(NamedTuple):
 
 
 class ObjectForms:
-    """The plain objects of one core's tables."""
+    """The plain objects of some tables, to which it belongs."""
 
     def __init__(self, tables: JsonTables) -> None:
-        self._tables = tables
+        self._owner = ref(tables)
         self._keys: dict[tuple[int, Formula], _Keys] = {}
         self._forms: list[_Form] = []
         self._names: list[str] = []
@@ -110,6 +111,12 @@ class ObjectForms:
         self._entered: dict[int, int] = {}
         self._named: dict[tuple[int, str], int] = {}
         self.widest = 64
+
+    @property
+    def _tables(self) -> JsonTables:
+        tables = self._owner()
+        assert tables is not None
+        return tables
 
     def enter(self, frame: ObjectFrame) -> int:
         """The first instance of the state that a frame stands for; 0 if the object is not a plain one."""

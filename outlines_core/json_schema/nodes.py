@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
+from weakref import ref
 
 from outlines_core.regex.ast import Node
 
@@ -64,6 +65,9 @@ class DynamicRef:
     target: SchemaNode
 
 
+Place: TypeAlias = "tuple[ref[SchemaNode], str, str | int | None]"
+
+
 class SchemaNode:
     """One schema.
 
@@ -73,7 +77,9 @@ class SchemaNode:
     Attributes:
         pointer: where it stands: a JSON pointer into the document, behind ``uri#`` for documents of a registry. It is
             made when asked for (of all nodes at once it would be quadratic in the depth) from `place`: the pointer
-            itself, or (parent, keyword, name or index below the keyword or None).
+            itself, or (weak reference to the parent, keyword, name or index below the keyword or None).
+        read: of the root: all nodes that were read, which keeps parents alive. Nodes know their parents weakly, or no
+            schema that was compiled would go before the garbage collector comes round.
         always: True or False for boolean schemas (nothing else is set then), else None.
         resource: the resource it belongs to; only set where the documents have dynamic references.
         types: bit set of the allowed types.
@@ -131,7 +137,9 @@ class SchemaNode:
     ref: SchemaNode | None = None
     dynamic_ref: DynamicRef | None = None
 
-    def __init__(self, place: str | tuple[SchemaNode, str, str | int | None], always: bool | None = None) -> None:
+    read: list[SchemaNode] = []
+
+    def __init__(self, place: str | Place, always: bool | None = None) -> None:
         self.place = place
         if always is not None:
             self.always = always
@@ -141,7 +149,9 @@ class SchemaNode:
         steps: list[str] = []
         place = self.place
         while not isinstance(place, str):
-            parent, keyword, name = place
+            above, keyword, name = place
+            parent = above()
+            assert parent is not None
             if name is not None:
                 steps.append(str(name).replace("~", "~0").replace("/", "~1"))
             steps.append(keyword)

@@ -15,6 +15,7 @@ import importlib
 import json
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from outlines_core.errors import ConstraintSyntaxError, LimitExceededError, UnsupportedFeatureError
 from outlines_core.json_schema.dialects import UNDECLARED, Dialect
@@ -95,6 +96,10 @@ class Reader:
         done = self._drain(0)
         while self._dynamic and (self._bind() or done < len(self._todo)):
             done = self._drain(done)
+        root.read = [node for node, _, _ in self._todo if node is not root]
+        for _, _, base in self._todo:  # bases refer to themselves: nothing may hang on them
+            base.nodes.clear()
+            base.refs.clear()
         return root
 
     def _drain(self, done: int) -> int:
@@ -122,7 +127,7 @@ class Reader:
             base = self.base
             node = base.nodes.get(id(value))
             if node is None:
-                node = SchemaNode((parent, keyword, name))
+                node = SchemaNode((ref(parent), keyword, name))
                 if "$id" in value or "id" in value:
                     base = self._documents.enter(value, base, node)
                     known = base.nodes.get(id(value))
@@ -132,7 +137,7 @@ class Reader:
                 self._todo.append((node, value, base))
             return node
         if value is True or value is False:
-            return SchemaNode((parent, keyword, name), value)
+            return SchemaNode((ref(parent), keyword, name), value)
         steps = keyword if name is None else f"{keyword}/{escaped(str(name))}"
         raise self.fault(parent, steps, f"a schema must be an object, true or false, not {describe(value)}")
 

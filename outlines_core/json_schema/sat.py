@@ -813,7 +813,8 @@ class Satisfiability:
         order = sorted(range(len(violated)), key=lambda i: len(candidates[i]))
         steps = 0
 
-        def choose(k: int, chosen: list[tuple[Key, list[tuple[str, Any]]]]) -> Iterator[Any]:
+        # It is handed itself: a closure that refers to itself waits for the garbage collector, with all it knows.
+        def choose(again: Any, k: int, chosen: list[tuple[Key, list[tuple[str, Any]]]]) -> Iterator[Any]:
             nonlocal steps
             steps += 1
             if steps > _MAX_STEPS:
@@ -830,7 +831,7 @@ class Satisfiability:
                 if entry[0] in mine:
                     entry[1].append(what)
                     if member.fits(entry[0], tuple(entry[1])):
-                        yield from choose(k + 1, chosen)
+                        yield from again(again, k + 1, chosen)
                     entry[1].pop()
             known = required
             others = 0
@@ -850,10 +851,10 @@ class Satisfiability:
                     continue
                 if key not in taken:
                     chosen.append((key, [what]))
-                    yield from choose(k + 1, chosen)
+                    yield from again(again, k + 1, chosen)
                     chosen.pop()
 
-        yield from choose(0, [])
+        yield from choose(choose, 0, [])
 
     def _counts(
         self, member: _Members, required: int, extra: Any, missing: list[int], low: int, high: int | None

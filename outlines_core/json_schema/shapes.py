@@ -189,16 +189,15 @@ class ObjectShape:
             return [()]
         found: list[tuple[int, ...]] = []
 
-        def split(values: tuple[int, ...]) -> None:
+        open_: list[tuple[int, ...]] = [()]
+        while open_:
+            values = open_.pop()
             if not self.others_left(values, NOBODY, 1):
-                return
+                continue
             if len(values) == len(self.key_tests):
                 found.append(values)
             else:
-                split((*values, 0))
-                split((*values, 1))
-
-        split(())
+                open_ += [(*values, 1), (*values, 0)]
         return found
 
     def others_left(self, values: tuple[int, ...], seen: Seen, n: int) -> bool:

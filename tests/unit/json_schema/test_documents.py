@@ -45,7 +45,8 @@ class TestPointers:
 
     def test_into_arrays(self):
         schema = {"allOf": [{"$ref": "#/anyOf/10"}], "anyOf": [{}] * 10 + [STR]}
-        assert read_schema(schema).all_of[0].ref.pointer == "/anyOf/10"
+        node = read_schema(schema)
+        assert node.all_of[0].ref.pointer == "/anyOf/10"
 
     @pytest.mark.parametrize(
         "reference",

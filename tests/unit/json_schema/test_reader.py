@@ -340,9 +340,10 @@ class TestSize:
         schema: dict = {"type": "null"}
         for _ in range(5000):
             schema = {"properties": {"a": schema}}
-        node = read_schema(schema)
+        root = node = read_schema(schema)
         for _ in range(5000):
             node = node.properties["a"]
+        assert node is not root  # nodes know their parents weakly
         assert node.pointer == "/properties/a" * 5000
 
     def test_chains_of_references(self):
