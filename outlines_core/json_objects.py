@@ -105,7 +105,6 @@ class ObjectForms:
         self._owner = ref(tables)
         self._keys: dict[tuple[int, Formula], _Keys] = {}
         self._forms: list[_Form] = []
-        self._names: list[str] = []
         self._first: dict[int, _Form] = {}
         self._following: dict[tuple[int, str], _Form] = {}
         self._entered: dict[int, int] = {}
@@ -154,8 +153,7 @@ class ObjectForms:
         """The form of an object that has one more other key."""
         found = self._following.get((form.number, name))
         if found is None:
-            trie = self._tables.trie_with(form.trie, name, form.keys.n_leaves - 1, len(self._names))
-            self._names.append(name)
+            trie = self._tables.trie_with(form.trie, name, form.keys.n_leaves - 1, len(self._forms))
             found = self._following[form.number, name] = self._add(form.keys, trie, form, name)
         return found
 
@@ -248,7 +246,7 @@ class ObjectForms:
 
     def name(self, number: int) -> str:
         """The name that the nodes of a trie stand for, by what they note in the place of leaves."""
-        return self._names[number]
+        return self._forms[number].name
 
     def info(self, i: int) -> Any:
         """What an instance of a plain object stands for, as `JsonTables` has it."""
