@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 import outlines_core as oc
 from processors import load_embedded
 from processors.generation import ChatSampler, RandomSampling, Sampler
 from tests.sampler_models import rows_of
+from tests.tiny_llava import tiny_llava
 
 IMAGE, N_PATCHES = 7, 4
 
@@ -46,27 +46,7 @@ class Processor:
 @pytest.fixture(scope="module")
 def parts():
     _, tokenizer = load_embedded()
-    torch.manual_seed(0)
-    text = LlamaConfig(
-        vocab_size=3072,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        initializer_range=0.3,
-    )
-    vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=8, patch_size=4
-    )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=IMAGE,
-        vision_feature_layer=-1,
-        image_seq_length=N_PATCHES,
-    )
-    model = LlavaForConditionalGeneration(config).eval()
-    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 2, 1
+    model = tiny_llava(3072, IMAGE, image_size=8, n_patches=N_PATCHES)
     return model, Processor(tokenizer)
 
 

@@ -4,13 +4,13 @@ import copy
 
 import numpy as np
 import pytest
-import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaProcessor
 
 import outlines_core as oc
 from processors import load_embedded
 from processors.generation import ChatSampler, RandomSampling, Sampler
 from tests.sampler_models import rows_of
+from tests.tiny_llava import tiny_llava
 
 Image = pytest.importorskip("PIL.Image", reason="pictures need pillow")
 TEXTS = ["See <image> here", "<image>What is it, if you please?", "A <image> and b."]
@@ -22,27 +22,7 @@ def parts():
 
     tokenizer = copy.deepcopy(load_embedded()[1])
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    torch.manual_seed(0)
-    text = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        initializer_range=0.3,
-    )
-    vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, image_size=16, patch_size=4
-    )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        vision_feature_layer=-1,
-        image_seq_length=16,
-    )
-    model = LlavaForConditionalGeneration(config).eval()
-    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 2, 1
+    model = tiny_llava(len(tokenizer), tokenizer.convert_tokens_to_ids("<image>"), image_size=16, n_patches=16)
     side = {"height": 16, "width": 16}
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(size=side, crop_size=side),
