@@ -141,13 +141,14 @@ class CoreAutomaton:
         """
         core = self._core
         mask = core.masks.get(state)
+        if mask is None:
+            mask = core.mask(state)
         if (
-            mask is not None
-            and type(out) is np.ndarray
+            type(out) is np.ndarray
             and out.dtype is _INT32
             and out.shape == core.shape
             and out.flags.carray
-        ):  # the hot path: nothing to make, nothing to convert
+        ):  # the hot path: nothing to convert
             if mask.shape == core.shape:
                 out[:] = mask
             else:

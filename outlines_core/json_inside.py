@@ -19,7 +19,23 @@ from outlines_core.kernels import inside as kernel
 from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.dfa import fill_sparse
 from outlines_core.kernels.json import OUTCOME
-from outlines_core.kernels.json_masks import T_SIZE, W_CHARS, W_EXITS, W_IDS, W_OTHERS, W_ROW, W_SIZE, W_TOKENS, W_WORDS
+from outlines_core.kernels.json_masks import (
+    T_END,
+    T_FIRST,
+    T_INFO,
+    T_LIVE,
+    T_SIZE,
+    T_TEXT,
+    T_TOKEN,
+    W_CHARS,
+    W_EXITS,
+    W_IDS,
+    W_OTHERS,
+    W_ROW,
+    W_SIZE,
+    W_TOKENS,
+    W_WORDS,
+)
 from outlines_core.kernels.trie import build_trie
 from outlines_core.trie import TokenTrie
 from outlines_core.vocabulary import TokenTable
@@ -31,11 +47,17 @@ OUTSIDE: Final = 1 << 30
 _ESCAPE: Final = 3  # the column of exits with the escape state
 
 
-def trie_handles(*arrays: NDArray[Any]) -> Handles:
+def trie_handles(info: NDArray[Any], end: NDArray[Any], token: NDArray[Any]) -> Handles:
     """Where `kernels.json_masks` finds a trie."""
     handles = Handles(T_SIZE)
-    for k, array in enumerate(arrays):
-        handles[k] = np.ascontiguousarray(array, dtype=np.uint32 if array.dtype == np.uint32 else np.int32)
+    for k, array in ((T_INFO, info), (T_END, end), (T_TOKEN, token)):
+        handles[k] = np.ascontiguousarray(array, dtype=np.int32)
+    first = np.full(256, -1, dtype=np.int32)
+    node = 0
+    while node < len(info):
+        first[info[node] & 255] = node
+        node = int(end[node])
+    handles[T_FIRST] = first
     return handles
 
 
@@ -66,7 +88,8 @@ class Endings:
         info, end, token, _ = build_trie(flat, starts, np.arange(1, len(texts), dtype=np.int32))
         self.n_words = (len(texts) + 31) >> 5
         live = np.zeros(self.n_words + 1, dtype=np.uint32)  # nodes without a text have the bit behind all
-        self.trie = trie_handles(info, end, np.where(token < 0, 32 * self.n_words, token), self.text, live)
+        self.trie = trie_handles(info, end, np.where(token < 0, 32 * self.n_words, token))
+        self.trie[T_TEXT], self.trie[T_LIVE] = self.text, live
 
 
 class Inside:
@@ -75,8 +98,7 @@ class Inside:
     Attributes:
         exits: (n, 5) int64, of all tokens that leave, as `kernels.json.walk_inside` has them.
         exits_at: their address, and how many they are.
-        ending: where `kernels.json_masks.fill_string` finds all that; None: it is no string, or one that ends with
-            several outcomes.
+        table: where `kernels.json_masks` finds all that; None: it is a string that ends with several outcomes.
         needs: uint8, what each token needs, up to 17, where that has been asked for (`limit`).
         most: the most that a token needs.
         long, long_needs: the tokens that need more than 16.
@@ -84,7 +106,6 @@ class Inside:
     """
 
     __slots__ = (
-        "ending",
         "exits",
         "exits_at",
         "ids",
@@ -94,6 +115,7 @@ class Inside:
         "needs",
         "open",
         "open_needs",
+        "table",
         "words",
     )
 
@@ -102,7 +124,7 @@ class Inside:
     ) -> None:
         self.words, self.ids, self.exits = words, ids, exits
         self.exits_at = int(exits.ctypes.data), len(exits)
-        self.ending: Handles | None = None
+        self.table: Handles | None = None
         self.needs: NDArray[Any] | None = None
         self.most = 0
 
@@ -120,19 +142,20 @@ class Inside:
     ) -> Inside:
         """From what `kernels.json.walk_inside` has found; `ids`: the set bits, if they are few."""
         made = cls(words if ids is None else None, ids, exits)
+        table = Handles(W_SIZE)
+        table[W_WORDS] = words if ids is None else words[:0]
+        table[W_IDS] = ids if ids is not None else np.zeros(0, dtype=np.int32)
+        table[W_EXITS] = exits
         if quoted:
             plain = exits[:, _ESCAPE] == 0
             outcomes = np.unique(rows[exits[plain, 1], OUTCOME])
-            if len(outcomes) < 2:
-                others = exits[~plain]
-                tokens, chars = kernel.tokens_below(trie.packed, size, exits[plain])
-                row = int(exits[np.argmax(plain), 1]) if len(outcomes) else 0
-                made.ending = Handles(W_SIZE)
-                made.ending[W_ROW] = np.array([row])
-                made.ending[W_WORDS] = words if ids is None else words[:0]
-                made.ending[W_IDS] = ids if ids is not None else tokens[:0]
-                made.ending[W_TOKENS], made.ending[W_CHARS] = tokens, chars
-                made.ending[W_EXITS], made.ending[W_OTHERS] = exits, np.ascontiguousarray(others)
+            if len(outcomes) > 1:
+                return made
+            tokens, chars = kernel.tokens_below(trie.packed, size, exits[plain])
+            table[W_ROW] = np.array([int(exits[np.argmax(plain), 1]) if len(outcomes) else 0])
+            table[W_TOKENS], table[W_CHARS] = tokens, chars
+            table[W_OTHERS] = np.ascontiguousarray(exits[~plain])
+        made.table = table
         return made
 
     def limit(self, needs: NDArray[np.int32], open_escapes: NDArray[np.intp]) -> None:
@@ -178,9 +201,10 @@ class Inside:
 
     @property
     def nbytes(self) -> int:
-        arrays = [self.exits, self.words, self.ids]
-        if self.ending is not None:
-            arrays += [self.ending[W_TOKENS], self.ending[W_CHARS], self.ending[W_OTHERS]]
+        arrays: list[NDArray[Any] | None] = [self.exits, self.words, self.ids]
+        n = 500
+        if self.table is not None:
+            arrays, n = [], n + self.table.nbytes
         if self.needs is not None:
             arrays += [self.needs, self.long, self.long_needs, self.open, self.open_needs]
-        return 500 + sum(int(array.nbytes) for array in arrays if array is not None)
+        return n + sum(int(array.nbytes) for array in arrays if array is not None)

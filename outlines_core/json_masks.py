@@ -161,7 +161,7 @@ class LexemeMasks:
         self.lock = threading.RLock()
         self.bounds: list[int] = table.indptr.tolist()
         self.data_at = int(table.data.ctypes.data)
-        self.trie_handles = trie_handles(self.trie.info, *self.trie.packed[1:])
+        self.trie_handles = trie_handles(*self.trie.packed)
         self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
         self._inside: dict[int, Inside] = {}
         self._whitespace: dict[tuple[bytes, int], Runs] = {}
@@ -194,8 +194,9 @@ class LexemeMasks:
         if known is None:
             other = self._alike(c)
             if other != c:
-                known = self._inside[c] = self.inside(core, other, kind)
+                known = self.inside(core, other, kind)
                 self._nbytes += 200
+                self._note(c, known)
                 return known
             if c == FREE:
                 return self._any_string(core)
@@ -346,6 +347,7 @@ class LexemeMasks:
     ) -> Inside:
         if self._nbytes > self.limits.max_mask_bytes:
             self._inside.clear()
+            self.arena.inside[:] = 0
             self._nbytes = 0
         n = mask_to_ids(words, self._ids)
         ids = self._ids[:n].copy() if n <= len(self._ids) else None
@@ -353,9 +355,13 @@ class LexemeMasks:
         known = Inside.of(words, ids, exits, self.arena.rows, self.trie, self.table.size, quoted=quoted)
         if needs is not None:
             known.limit(needs, self.endings.open_escapes)
-        self._inside[c] = known
+        self._note(c, known)
         self._nbytes += known.nbytes
         return known
+
+    def _note(self, c: int, known: Inside) -> None:
+        self._inside[c] = known
+        self.arena.inside[c] = known.table.address if known.table is not None else 0
 
     def _walk(
         self,

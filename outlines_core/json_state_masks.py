@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from outlines_core.automaton import MaskedCore
 from outlines_core.json_inside import Inside
-from outlines_core.json_masks import LexemeMasks, Whitespace
+from outlines_core.json_masks import LexemeMasks, Runs, Whitespace
 from outlines_core.json_schema.machine import Machine
 from outlines_core.json_states import NO_RECORDS, JsonStates, Records
 from outlines_core.kernels import json as kernel
@@ -49,6 +49,9 @@ class JsonMasks(MaskedCore, JsonStates):
         handles[masks.H_TWINS] = self.trie.duplicates
         self._texts = handles[masks.H_TEXTS] = np.zeros((256, 5), dtype=np.int64)
         self._trie_at = shared.trie_handles.address
+        self._endings_at = 0
+        self._runs: dict[int, Runs] = {}
+        self._runs_at = handles[masks.H_RUNS] = np.zeros((whitespace.table.shape[0], 3), dtype=np.int64)
         self._fixed_masks()
 
     def _fixed_masks(self) -> None:
@@ -69,6 +72,12 @@ class JsonMasks(MaskedCore, JsonStates):
             if not FIRST_STATE <= state < len(self.state_config):
                 raise ValueError(f"{state} is not a state of this automaton")
             number, records = self.state_config[state], self.state_records[state]
+            if records is NO_RECORDS:
+                n = self._fill_state(number, self.accepting[state])
+                if n >= 0:
+                    known = self._compressed(n)
+                    self._keep(state, known)
+                    return known
             config: list[int] = self.config[number].tolist()
             key = self._mask_key(number, records, config)
             known = self._by_config.get(key) if key is not None else None
@@ -77,18 +86,35 @@ class JsonMasks(MaskedCore, JsonStates):
             if known is None:
                 self._n_exact = 0
                 known = self._compressed(self._make(state, config))
-                self._mask_bytes += 300 + (known.nbytes if known.shape != self.shape else 0)
                 if self._n_exact and records is not NO_RECORDS:
                     key = number, records  # the texts so far have been looked at
                 if key is not None:
                     self._by_config[key] = known
-                if self._mask_bytes > self.limits.max_mask_bytes:
-                    self._by_config.clear()
-                    self._dense.clear()
-                    self.masks = {DEAD: self.masks[DEAD], FINISHED: self.masks[FINISHED]}
-                    self._mask_bytes = 0
+                self._keep(state, known)
             self.masks[state] = known
             return known
+
+    def _keep(self, state: int, mask: NDArray[np.int32]) -> None:
+        """Take note of a new mask; of all there are, if they have become too many."""
+        self._mask_bytes += 300 + (mask.nbytes if mask.shape != self.shape else 0)
+        if self._mask_bytes > self.limits.max_mask_bytes:
+            self._by_config.clear()
+            self._dense.clear()
+            self.masks = {DEAD: self.masks[DEAD], FINISHED: self.masks[FINISHED]}
+            self._mask_bytes = 0
+        self.masks[state] = mask
+
+    def _fill_state(self, number: int, may_end: bool) -> int:
+        """`_make` of a configuration in one call, if its tables are at hand; else EXACT."""
+        tables = *self._tables, self._trie_at, self._endings_at
+        while True:
+            n = int(masks.fill_state(*tables, number, may_end))
+            if n >= 0 or n == kernel.EXACT:
+                return n
+            if n == kernel.HOLE:
+                self.fill_hole()
+            else:
+                self.grow()
 
     def _mask_key(self, number: int, records: Records, config: list[int]) -> Any:
         """What the mask of a state depends on; None: on the state itself."""
@@ -109,7 +135,9 @@ class JsonMasks(MaskedCore, JsonStates):
         kind, _, _, least, most, flags, _ = self.fields(i)
         shared, words = self.shared, self._words
         if kind == kernel.STRUCT:
-            return self._fill_tops(state, config, shared.whitespace(self, x).at)
+            runs = self._runs[x] = shared.whitespace(self, x)
+            self._runs_at[x - kernel.WS] = runs.at
+            return self._fill_tops(state, config, runs.at)
         if c == 0 or x & 0xFFFFFFFF:
             return self._fill_whole(state, config, -1)
         if kind == kernel.STRING and flags & kernel.COUNTED and most >= 0:
@@ -141,12 +169,13 @@ class JsonMasks(MaskedCore, JsonStates):
         self, state: int, config: list[int], inside: Inside, low: int, high: int, *, ready: bool = False
     ) -> int:
         """`_make` of a string; -1 if that depends on more than kernels know. ready: are the tokens inside written?"""
-        if inside.ending is None:
+        if inside.table is None:
             return -1
         i, _, t, _, sid = config
         if t and inside.exits_at[1] > len(self._texts):
             self._texts = self.handles[masks.H_TEXTS] = np.zeros((2 * inside.exits_at[1], 5), dtype=np.int64)
-        tables = *self._tables, self._trie_at, self.shared.endings.trie.address, inside.ending.address
+        self._endings_at = self.shared.endings.trie.address
+        tables = *self._tables, self._trie_at, self._endings_at, inside.table.address
         may_end = self.accepting[state]
         while (n := int(masks.fill_string(*tables, i, t, sid, low, high, ready, may_end))) < 0:
             if n == kernel.HOLE:

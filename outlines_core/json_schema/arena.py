@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.kernels.arena import map_row
 from outlines_core.kernels.borrow import Handles
+from outlines_core.kernels.json_masks import A_INSIDE, A_ROWS, A_SIZE
 from outlines_core.kernels.json_memory import FREE
 
 __all__ = ["Arena"]
@@ -30,12 +31,14 @@ class Arena:
         rows: (capacity, 259) int32: the row after each byte, 0 = dead · number of the outcome if the content may end
             here, else -1 · is the row filled? · strings: the least number of characters that lead to an end
         n: rows in use.
-        handles: where kernels find `rows`.
+        inside: (capacity,) int64: for each row the address of the table of what tokens do there, 0 if it is not known.
+        handles: where kernels find these arrays.
     """
 
     def __init__(self) -> None:
-        self.handles = Handles(1)
+        self.handles = Handles(A_SIZE)
         self.rows = np.zeros((64, 259), dtype=np.int32)
+        self.inside = self.handles[A_INSIDE] = np.zeros(64, dtype=np.int64)
         self.n = 1
         self._owner: list[tuple[Any, int] | None] = [None]
         self._numbers: dict[int, NDArray[np.int32]] = {}
@@ -53,7 +56,7 @@ class Arena:
 
     @rows.setter
     def rows(self, rows: NDArray[np.int32]) -> None:
-        self._rows = self.handles[0] = rows
+        self._rows = self.handles[A_ROWS] = rows
 
     @property
     def nbytes(self) -> int:
@@ -64,6 +67,9 @@ class Arena:
             rows = np.zeros((max(2 * self.rows.shape[0], n), 259), dtype=np.int32)
             rows[: self.n] = self.rows[: self.n]
             self.rows = rows
+            inside = np.zeros(rows.shape[0], dtype=np.int64)
+            inside[: self.n] = self.inside[: self.n]
+            self.inside = self.handles[A_INSIDE] = inside
 
     def _new(self, owner: tuple[Any, int] | None) -> int:
         c = self.n

@@ -52,6 +52,10 @@ class Handles:
         assert array is not None
         return array
 
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self._arrays if array is not None)
+
 
 def _as_pointer(_context: Any, address: Any) -> Any:
     """A number as a pointer."""

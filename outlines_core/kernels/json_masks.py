@@ -18,9 +18,12 @@ from outlines_core.kernels.borrow import as_pointer, constants, pointer_to
 from outlines_core.kernels.dfa import mask_to_ids
 from outlines_core.kernels.json import _text_at, step, walk, walk_exits
 from outlines_core.kernels.json_memory import (
+    CLASSES,
+    COUNTED,
     DEAD,
     END_INSTANCE,
     EXACT,
+    FILLED,
     FREE,
     FULL,
     GOTO_MASK,
@@ -50,6 +53,10 @@ from outlines_core.kernels.json_memory import (
     R_INST,
     R_NODES,
     RECORD,
+    STRING,
+    STRUCT,
+    UNNAMED,
+    WS,
     push,
 )
 
@@ -59,6 +66,7 @@ __all__ = [
     "advance",
     "enter_all",
     "fill_exits",
+    "fill_state",
     "fill_string",
     "fill_tops",
     "fill_whole",
@@ -66,8 +74,9 @@ __all__ = [
     "step_one",
 ]
 
-H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_TEXTS, H_SIZE = constants(11)
-T_INFO, T_END, T_TOKEN, T_TEXT, T_LIVE, T_SIZE = constants(6)  # the last two: of texts behind quotes
+H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_TEXTS, H_RUNS, H_SIZE = constants(12)
+A_ROWS, A_INSIDE, A_SIZE = constants(3)
+T_INFO, T_END, T_TOKEN, T_FIRST, T_TEXT, T_LIVE, T_SIZE = constants(7)  # first: by byte; the last two: behind quotes
 B_TOPS, B_IDS, B_EXITS, B_SIZE = constants(4)
 W_ROW, W_WORDS, W_IDS, W_TOKENS, W_CHARS, W_EXITS, W_OTHERS, W_SIZE = constants(8)
 WIDTH: Final = 259  # of a row of the arena
@@ -107,7 +116,7 @@ def _places(handles, k):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _arena(arena):  # type: ignore[no-untyped-def]
-    pointer, n = pointer_to(arena, np.int64(0))
+    pointer, n = pointer_to(arena, A_ROWS)
     return carray(pointer, (n, WIDTH), np.int32)
 
 
@@ -263,6 +272,70 @@ def _finished(handles, words, may_end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _bit_set(mem, t):  # type: ignore[no-untyped-def]
+    """The bytes below a node of known texts, as four words."""
+    one, nodes = np.uint64(1), mem[R_NODES]
+    a, b, c, d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+    first = mem[nodes + 6 * t]
+    for k in range(first, first + mem[nodes + 6 * t + 1]):
+        byte = mem[nodes + 6 * k + 2]
+        bit = one << np.uint64(byte & 63)
+        if byte < 64:
+            a |= bit
+        elif byte < 128:
+            b |= bit
+        elif byte < 192:
+            c |= bit
+        else:
+            d |= bit
+    return a, b, c, d
+
+
+@njit(cache=True, nogil=True)
+def _walk_all(mem, rows, vocabulary, first, path, node, given, words):  # type: ignore[no-untyped-def]
+    """`walk` of the whole trie. Where a byte alone says that nothing comes of it, its node is not looked at.
+
+    first  (256,) int32: the node of each byte, -1 if no token begins with it
+    node   0 to begin, else what meta[M_NODE] was
+    """
+    i, c, t = path[0, 0], path[0, 1], path[0, 2]
+    inst, consts = mem[R_INST] + INST * i, mem[R_CONSTS]
+    kind, flags = mem[inst + I_KIND], mem[inst + I_FLAGS]
+    if kind == STRING and t == -1:
+        t = mem[inst + I_TRIE]
+    only_texts = kind == STRING and c == 0 and t > 0 and path[0, 3] & 0xFFFFFFFF == 0 and flags & UNNAMED == 0
+    some = _bit_set(mem, t if only_texts else np.int64(0))
+    b = np.int64(0)
+    going_on = node > 0 or given != 0
+    if going_on:
+        while b < 255 and not (first[b] >= 0 and node < vocabulary[1][first[b]]):
+            b += 1
+    while b < 256:
+        top = np.int64(first[b])
+        if top >= 0 and not going_on:
+            klass = mem[consts + 8 * b]
+            if kind == STRUCT:
+                if klass >= 4 and mem[inst + I_CLASS + klass] == 0:
+                    top = np.int64(-1)
+            elif kind != STRING:
+                if rows[c, FILLED] != 0 and rows[c, b] == 0 and (rows[c, OUTCOME] < 0 or klass >= CLASSES - 1):
+                    top = np.int64(-1)
+            elif only_texts and b >= 0x20 and b != 0x22 and b != 0x5C and b != 0xED and mem[consts + 8 * b + 1] != 0:
+                word = some[0] if b < 64 else some[1] if b < 128 else some[2] if b < 192 else some[3]
+                if word >> np.uint64(b & 63) & np.uint64(1) == 0:
+                    top = np.int64(-1)
+            node = top
+        if top >= 0:
+            going_on = False
+            status = walk(mem, rows, vocabulary, path, node, np.int64(vocabulary[1][top]), given, words)
+            given = np.int64(0)
+            if status != LIVE:
+                return status
+        b += 1
+    return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
 def fill_whole(handles, arena, trie, i, c, t, x, sid, node, given, may_end):  # type: ignore[no-untyped-def]
     """The mask of a configuration by a walk of all tokens: how many ids are allowed, or HOLE, FULL, EXACT.
 
@@ -282,8 +355,7 @@ def fill_whole(handles, arena, trie, i, c, t, x, sid, node, given, may_end):  # 
         path[0, 2] = t
         path[0, 3] = x
         path[0, 4] = sid
-    stop = np.int64(vocabulary[0].shape[0])
-    status = walk(mem, _arena(arena), vocabulary, path, node, stop, given, words)
+    status = _walk_all(mem, _arena(arena), vocabulary, _small(trie, T_FIRST), path, node, given, words)
     if status != LIVE:
         return status
     return _finished(handles, words, may_end)
@@ -387,18 +459,34 @@ def fill_exits(  # type: ignore[no-untyped-def]
     low, high  only exits with so many characters before them
     exit_      as in `fill_tops`
     """
-    mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
     places = carray(as_pointer(exits), (n_exits, 5), np.int64)
+    return _fill_exits(handles, arena, trie, i, t, sid, places, low, high, exit_, node, given, may_end)
+
+
+@njit(cache=True, nogil=True)
+def _fill_exits(handles, arena, trie, i, t, sid, places, low, high, exit_, node, given, may_end):  # type: ignore[no-untyped-def]
+    mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
     mem[M_GENERIC] = 1
     mem[M_EXIT] = exit_
     mem[M_NODE] = node
-    if n_exits > 0:
+    if places.shape[0] > 0:
         status = walk_exits(
             mem, _arena(arena), _trie(trie), i, t, sid, places, np.int64(0), low, high, path, given, words
         )
         if status != LIVE:
             return status
     return _finished(handles, words, may_end)
+
+
+@njit(cache=True, nogil=True)
+def _write_inside(inside, words):  # type: ignore[no-untyped-def]
+    """The tokens that stay inside a lexeme."""
+    known = _bits(inside, W_WORDS)
+    if known.shape[0] > 0:
+        words[: words.shape[0] - 1] = known
+    else:
+        words[:] = 0
+        _allow(words, _small(inside, W_IDS))
 
 
 @njit(cache=True, nogil=True)
@@ -463,7 +551,7 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
             mem[M_KIND] = HOLE_TRIE
             mem[M_A] = i
             return np.int64(HOLE)
-    last, zero = words.shape[0] - 1, np.int64(0)
+    zero = np.int64(0)
     live = _bits(texts, T_LIVE)
     tokens, chars = _small(inside, W_TOKENS), _small(inside, W_CHARS)
     if tokens.shape[0] > 0:
@@ -471,12 +559,7 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
         if status != LIVE:
             return status
     if not ready:
-        known = _bits(inside, W_WORDS)
-        if known.shape[0] > 0:
-            words[:last] = known
-        else:
-            words[:] = 0
-            _allow(words, _small(inside, W_IDS))
+        _write_inside(inside, words)
     text = _small(texts, T_TEXT)
     for k in range(tokens.shape[0]):
         token = tokens[k]
@@ -503,3 +586,43 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
             if status != LIVE:
                 return status
     return _finished(handles, words, may_end)
+
+
+@njit(cache=True, nogil=True)
+def fill_state(handles, arena, trie, texts, number, may_end):  # type: ignore[no-untyped-def]
+    """The mask of the configuration of a number, where all that it needs is at hand.
+
+    Returns how many ids are allowed; HOLE, FULL: call again, from the beginning; EXACT: the other calls can tell.
+
+    texts  as in `fill_string`, 0: not known yet
+    """
+    mem, configs = _numbers(handles, H_MEM), _places(handles, H_CONFIGS)
+    i, c, t, x, sid = configs[number, 0], configs[number, 1], configs[number, 2], configs[number, 3], configs[number, 4]
+    inst = mem[R_INST] + INST * i
+    kind, flags = mem[inst + I_KIND], mem[inst + I_FLAGS]
+    zero = np.int64(0)
+    if kind == STRUCT:
+        runs, k = _numbers(handles, H_RUNS), 3 * (x - WS)
+        if runs[k + 2] == 0:
+            return np.int64(EXACT)
+        return fill_tops(
+            handles, arena, trie, i, sid, runs[k], runs[k + 1], runs[k + 2], zero, np.int64(-1), zero, may_end
+        )
+    if kind == STRING and flags & COUNTED:
+        return np.int64(EXACT)
+    if c == 0 or x & 0xFFFFFFFF != 0:
+        return fill_whole(handles, arena, trie, i, c, t, x, sid, np.int64(-1), zero, may_end)
+    inside = _numbers(arena, A_INSIDE)[c]
+    if inside == 0 or texts == 0:
+        return np.int64(EXACT)
+    most = np.int64(1) << np.int64(30)
+    if kind == STRING:
+        if t == 0 or (c == FREE and flags == OTHERS):
+            if t != 0 and pointer_to(inside, W_EXITS)[1] > pointer_to(handles, H_TEXTS)[1]:
+                return np.int64(EXACT)
+            return fill_string(handles, arena, trie, texts, inside, i, t, sid, zero, most, False, may_end)
+        return np.int64(EXACT)
+    words = _bits(handles, H_WORDS)
+    _write_inside(inside, words)
+    exits = _places(inside, W_EXITS)
+    return _fill_exits(handles, arena, trie, i, t, sid, exits, zero, most, zero, np.int64(-1), zero, may_end)
