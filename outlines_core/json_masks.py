@@ -28,7 +28,7 @@ from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.dfa import mask_to_ids
 from outlines_core.kernels.inside import set_tokens
 from outlines_core.kernels.json_masks import B_EXITS, B_IDS, B_SIZE, B_TOPS
-from outlines_core.kernels.json_memory import FREE
+from outlines_core.kernels.json_memory import FILLED, FREE, OUTCOME
 from outlines_core.limits import Limits
 from outlines_core.regex.ast import CharSet, Repeat
 from outlines_core.regex.language import Language
@@ -53,6 +53,7 @@ Opened: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int64]]
 """The ids that stay inside a string, and the exits from it."""
 _WHITESPACE_KEPT: Final = 1000
 _MOST_STORED: Final = 100
+_LEAST_ENDURANCE: Final = 24
 
 
 class Whitespace(NamedTuple):
@@ -200,7 +201,9 @@ class LexemeMasks:
                 return known
             if c == FREE:
                 return self._any_string(core)
-            known = self._any_number(core, c) or self._keep(c, kind, *self._walk(core, c, kind, _EMPTY))
+            known = self._any_number(core, c) or self._enduring(core, c)
+            if known is None:
+                known = self._keep(c, kind, *self._walk(core, c, kind, _EMPTY))
         return known
 
     def _any_string(self, core: JsonTables) -> Inside:
@@ -217,6 +220,80 @@ class LexemeMasks:
         needs = arrays["needs"].astype(np.int32)
         needs[needs > self.trie.max_depth] = OUTSIDE
         return self._keep(FREE, kernel.STRING, words, exits, needs)
+
+    def _enduring(self, core: JsonTables, c: int) -> Inside | None:
+        """`inside` of a string in which anything may follow for long, from that of any string; None of others.
+
+        So are patterns that may begin anywhere, and those that only count words.
+        """
+        owner = self.arena.owner(c)
+        if owner is None or not isinstance(owner[0], StringRecognizer):
+            return None
+        if not self.arena.rows[c, FILLED]:
+            self.arena.fill(c)
+        if ((self.arena.rows[c, :256] == 0) != (self.arena.rows[FREE, :256] == 0)).any():
+            return None
+        lasting = owner[0].endurance(owner[1], self.trie.max_depth + 2)
+        if lasting < _LEAST_ENDURANCE:
+            return None
+        any_string = self._inside.get(FREE) or self._any_string(core)
+        assert any_string.words is not None
+        words, long = any_string.words, self._long_tokens[: int(np.searchsorted(-self._long_sizes, 1 - lasting))]
+        died = long[self._follow(core, c, long, self.table.data, self.table.indptr) == 0]
+        if len(died):
+            words = words.copy()
+            np.bitwise_and.at(words, died >> 5, ~(np.uint32(1) << (died & 31).astype(np.uint32)))
+        exits = any_string.exits.copy()
+        exits[:, 1] = self._follow(core, c, np.arange(len(exits)), *self._exit_texts)
+        stage = exits[:, 3] >> 19 & 7
+        may_end = (stage == kernel.PENDING) | ((stage == 0) & (self.arena.rows[exits[:, 1], OUTCOME] >= 0))
+        exits = np.ascontiguousarray(exits[may_end & (exits[:, 1] != 0)])
+        known = Inside.of(words, None, exits, self.arena.rows, self.trie, self.table.size, quoted=True)
+        self._note(c, known)
+        self._nbytes += known.nbytes - (words.nbytes if words is any_string.words else 0)
+        return known
+
+    def _follow(
+        self, core: JsonTables, c: int, which: NDArray[Any], data: NDArray[np.uint8], indptr: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The row after each of some texts, 0 if it dies."""
+        sizes = indptr[which + 1] - indptr[which]
+        starts = np.zeros(len(which) + 1, dtype=np.int64)
+        np.cumsum(sizes, out=starts[1:])
+        flat = data[np.repeat(indptr[which] - starts[:-1], sizes) + np.arange(starts[-1])]
+        rows = np.zeros(len(which), dtype=np.int64)
+        begin = 0
+        while kernel.follow(core.mem, core.rows, c, flat, starts, begin, rows) != kernel.LIVE:
+            begin = int(core.mem[kernel.M_NODE])
+            core.fill_hole()
+        return rows
+
+    @cached_property
+    def _long_sizes(self) -> NDArray[np.int64]:
+        return np.diff(self.table.indptr)[self._long_tokens]
+
+    @cached_property
+    def _long_tokens(self) -> NDArray[np.int64]:
+        """The tokens that stay inside any string and are long, longest first."""
+        words = self._inside[FREE].words
+        assert words is not None
+        ids = unpack_ids(words)
+        sizes = np.diff(self.table.indptr)[ids]
+        ids, sizes = ids[sizes >= _LEAST_ENDURANCE], sizes[sizes >= _LEAST_ENDURANCE]
+        return np.asarray(ids[np.argsort(-sizes, kind="stable")], dtype=np.int64)
+
+    @cached_property
+    def _exit_texts(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """What tokens say before the exits from any string."""
+        trie, table = self.trie, self.table
+        texts = []
+        for node in self._inside[FREE].exits[:, 0].tolist():
+            below = node + int(np.argmax(trie.token[node : trie.end[node]] >= 0))
+            start = int(table.indptr[trie.token[below]])
+            texts.append(table.data[start : start + (int(trie.info[node]) >> 8) - 1])
+        indptr = np.zeros(len(texts) + 1, dtype=np.int64)
+        np.cumsum([len(text) for text in texts], out=indptr[1:])
+        return np.concatenate(texts), indptr
 
     def _any_number(self, core: JsonTables, c: int) -> Inside | None:
         """`inside` of a number that is under no bounds, from disk; None for others, and where few numbers come to."""

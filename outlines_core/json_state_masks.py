@@ -140,16 +140,16 @@ class JsonMasks(MaskedCore, JsonStates):
             return self._fill_tops(state, config, runs.at)
         if c == 0 or x & 0xFFFFFFFF:
             return self._fill_whole(state, config, -1)
-        if kind == kernel.STRING and flags & kernel.COUNTED and most >= 0:
-            n = x >> 32
-            inside = shared.limited(self, c)
+        n, ample = x >> 32, self.trie.max_depth + 1 + shared.farthest(c)
+        if kind == kernel.STRING and flags & kernel.COUNTED and 0 <= most < n + ample:
             low, high = least - n, most - n
+            inside = shared.limited(self, c)
             inside.fill_limited(high, words)
             self._open_escapes(state, inside, high)
             found = self._fill_string(state, config, inside, low, high, ready=True) if t == 0 else kernel.EXACT
             return found if found >= 0 else self._fill_exits(state, config, inside.exits_at, low, high)
         inside = shared.inside(self, c, kind)
-        least = least - (x >> 32) if flags & kernel.COUNTED else 0
+        least = least - n if flags & kernel.COUNTED else 0
         if kind == kernel.STRING and (t == 0 or (c == FREE and flags == kernel.OTHERS)):
             n = self._fill_string(state, config, inside, least, 1 << 30)
             if n >= 0:

@@ -807,7 +807,10 @@ class Satisfiability:
             yield ()
             return
         everyone: list[Key] = [*bits_of(required), *member.optional(), *member.classes()]
-        candidates = [[key for key in everyone if member.fits(key, (what,))] for what in violated]
+        candidates = [
+            [key for key in everyone if (asked is None or key in asked) and member.fits(key, (what,))]
+            for what, asked in ((what, member.asked_by(*what)) for what in violated)
+        ]
         if not all(candidates):
             return
         order = sorted(range(len(violated)), key=lambda i: len(candidates[i]))
@@ -918,6 +921,13 @@ class _Members:
     def classes(self) -> list[tuple[int, ...]]:
         return self.shape.other_classes
 
+    def asked_by(self, kind: str, what: Any) -> set[Key] | None:
+        """The keys of which an atom asks anything at all; None: perhaps of all."""
+        if kind == "N" or what.patterns or what.additional != TRUE_SUB:
+            return None
+        number = self.shape.number
+        return {number[key] for key, sub in what.listed.items() if sub != TRUE_SUB and key in number}
+
     def fits(self, key: Key, violating: tuple[tuple[str, Any], ...]) -> bool:
         """Is there a value for `key` that keeps all positive atoms and violates the given ones?"""
         if not isinstance(key, int) and self.shape.key_tests and not self.shape.others_left(key, self.seen, 1):
@@ -942,8 +952,14 @@ class _Members:
             if kind == "N":
                 if shape.name_ok(what, key):
                     return False
-            else:
-                against.append((shape.child(what, key), False))
+                continue
+            sub = shape.child(what, key)
+            if sub == TRUE_SUB:
+                return False
+            if sub != FALSE_SUB:
+                against.append((sub, False))
+        if not against and violating:
+            return self.fits(key, ())
         return sat._item([], 0, [*((sub, True) for sub in wanted), *against])
 
     def others_left(self, key: Key, n: int) -> bool:

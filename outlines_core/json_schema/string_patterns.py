@@ -25,6 +25,7 @@ __all__ = ["Layout", "Program", "pattern_program"]
 _CACHED: Final = 512
 _CACHED_STATES: Final = 4096
 _MAX_DAG: Final = 65_000
+_MOST_ROOTS: Final = 200
 _CLASSES_AT_ONCE: Final = 6  # of one byte each, besides those so far, in an int64
 _LOW: Final = (0xDC00, 0xDFFF)
 
@@ -176,6 +177,46 @@ class Layout:
             self.steps[: kernel.POSITIONS, sizes == 0] = 0
         self.entries: list[int] = []
         self._join([program for program in programs if not program.nfa.looks])
+
+    def endurance(self, most: int) -> NDArray[np.int32]:
+        """For how many characters, whatever they are, each node goes on: (kinds of first character, n_nodes)."""
+        prog = self.prog
+        is_char = prog[:, kernel.N_KIND] == 0
+        is_char[is_char] = prog[prog[is_char, kernel.N_B], kernel.N_USEFUL] != 0
+        roots, which = np.unique(prog[is_char, kernel.N_A], return_inverse=True)
+        member = np.zeros((0, len(prog)), dtype=np.bool_)
+        if 0 < len(roots) <= _MOST_ROOTS:
+            kinds = self._kinds_of_characters(roots)
+            member = np.zeros((len(kinds), len(prog)), dtype=np.bool_)
+            member[:, is_char] = kinds[:, which.reshape(-1)]
+        out = np.zeros(member.shape, dtype=np.int32)
+        string_tables.endurance(prog, self.targets, member, most, out)
+        return out
+
+    def _kinds_of_characters(self, roots: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which sets of characters read a character, for each that fewest sets read: (n, n_roots).
+
+        Characters that more sets read than another one does are left out.
+        """
+        within = [(1, roots)]
+        known: set[tuple[int, bytes]] = set()
+        kinds: dict[bytes, NDArray[np.bool_]] = {}
+        for position, at in within:
+            for klass, after in enumerate(self.steps[position].tolist()):
+                if not after or not self.steps[kernel.SIZES, klass]:
+                    continue
+                reached = np.where(at >= 2, self.dag[at, klass], 0)
+                if after <= 2:  # the character is complete
+                    kinds.setdefault((reached == 1).tobytes(), reached == 1)
+                elif (key := (after, reached.tobytes())) not in known:
+                    known.add(key)
+                    within.append((after, reached))
+        sets = np.array(sorted(kinds.values(), key=np.count_nonzero))
+        least: list[NDArray[np.bool_]] = []
+        for kind in sets:
+            if not any((other <= kind).all() for other in least):
+                least.append(kind)
+        return np.array(least)
 
     def _join(self, programs: list[Program]) -> None:
         """Lay the NFAs side by side."""

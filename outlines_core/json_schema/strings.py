@@ -105,6 +105,7 @@ class StringRecognizer:
         alphabet: NDArray[np.bool_] | None = None,
     ) -> None:
         self.tests, self.limits = tests, limits
+        self._cubes = cubes
         self._programs: list[Program] = []
         rows: list[tuple[int, int, int]] = []
         listed: list[int] = []
@@ -118,6 +119,7 @@ class StringRecognizer:
                 rows.append(self._pattern_row(pattern_program(test.node, limits)))
         self._rows = rows
         self._witness: dict[int, bytes] = {}
+        self._endurance: NDArray[np.int32] | None = None
         self._bounds = sorted({n for kind, low, high in rows if kind == kernel.LENGTH for n in (low, high + 1)})
         self._allocate(Layout(self._programs, alphabet), _goal(cubes, rows))
         self._list_values(listed)
@@ -359,6 +361,48 @@ class StringRecognizer:
         chars = prog[(prog[:, kernel.N_KIND] == 0) & (prog[:, kernel.N_NEAR] < kernel.INF)]
         endless = (chars[:, kernel.N_NEAR] <= 1).all() and (chars[:, kernel.N_FAR] == kernel.INF).all()
         return bool(endless and self.start and self.row(self.start).any())  # what can go on at all can go on for ever
+
+    def endurance(self, state: int, most: int) -> int:
+        """How many characters can follow, whatever they are, without leaving all good strings: a bound from below.
+
+        At most `most`, which must be the same in all calls; 0 where nothing is known.
+        """
+        position, count, _, *parts = self._product[0][state, kernel.P_SIZE :].tolist()
+        if not state or position != 1:
+            return 0
+        wanted = (care for care, value in self._cubes if care == value)
+        return max((self._endures(care, count, parts, most) for care in wanted), default=0)
+
+    def _endures(self, wanted: int, count: int, parts: list[int], most: int) -> int:
+        """`endurance` of what passes the `wanted` tests."""
+        least, room, slots = 0, most, set()
+        for kind, first, second in (row for number, row in enumerate(self._rows) if wanted >> number & 1):
+            if kind == kernel.ONE_OF:
+                return 0
+            if kind == kernel.MATCHES:
+                slots.add(first)
+            else:
+                least, room = max(least, first), min(room, second - count)
+        if least > count + room:
+            return 0
+        slots = {slot for slot in slots if parts[slot] != 1}
+        if slots:
+            if len(slots) > 1 or self._looks or least > count or not self._layout.is_exact:
+                return 0
+            if room < most:  # wherever it goes, it must still come to an end
+                room -= self._farthest
+            room = min(room, self._part_endures(parts[slots.pop()], most))
+        return max(room, 0)
+
+    def _part_endures(self, part: int, most: int) -> int:
+        if self._endurance is None:
+            self._endurance = self._layout.endurance(most)
+        info, pool, _ = self._parts
+        items = pool[info[part, kernel.D_BEGIN] : info[part, kernel.D_END]]
+        nodes = items >> 16
+        fresh = nodes[(items & 0xFFFF) == self._fixed[0][nodes, kernel.N_A]]
+        sure = self._endurance[:, fresh]
+        return int(sure.max(axis=1).min()) if sure.size else 0
 
     @property
     def farthest(self) -> int:

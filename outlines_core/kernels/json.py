@@ -173,6 +173,7 @@ __all__ = [
     "build_trie",
     "extend_trie",
     "fewest_tokens",
+    "follow",
     "pack",
     "push",
     "put_edge",
@@ -929,6 +930,28 @@ def walk_inside(mem, rows, vocabulary, words, kind, path, node, stop, out_mask, 
             lengths[t] = n + (np.int64(1) if within else np.int64(rows[to, NEEDED]))
         node += 1
     return LIVE
+
+
+@njit(cache=True, nogil=True)
+def follow(mem, rows, c, data, indptr, begin, out_rows):  # type: ignore[no-untyped-def]
+    """Which content row texts that stay inside a string lead to from row `c`, 0 if they die.
+
+    data, indptr  the texts' bytes, uint8 and int64 offsets
+    begin         the text to begin with: 0, or meta[M_NODE] after HOLE
+    out_rows      (n,) int64
+    """
+    for k in range(begin, out_rows.shape[0]):
+        at, x = np.int64(c), np.int64(0)
+        status = np.int64(LIVE)
+        for m in range(indptr[k], indptr[k + 1]):
+            status, at, _, x = _in_string(mem, rows, _ZERO, at, _ZERO, x, np.int64(data[m]))  # instance 0 counts
+            if status != LIVE:
+                break
+        if status == HOLE:
+            mem[M_NODE] = k
+            return status
+        out_rows[k] = at if status == LIVE else _ZERO
+    return np.int64(LIVE)
 
 
 @njit(cache=True, nogil=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["build_trie", "spans"]
+__all__ = ["build_trie", "endurance", "spans"]
 
 _CHAR, _SPLIT, _ACCEPT, _END = 0, 1, 2, 4  # as in kernels.dfa
 INF = 1 << 30  # these three lines as in kernels.strings
@@ -76,6 +76,39 @@ def spans(prog, targets):  # type: ignore[no-untyped-def]
                 changed = True
         if not changed:
             break
+
+
+@njit(cache=True, nogil=True)
+def endurance(prog, targets, member, most, out):  # type: ignore[no-untyped-def]
+    """For how many characters, whatever they are, some run from a node goes on: a lower bound, at most `most`.
+
+    It is what a player can be sure of who chooses where to go seeing one character at a time, by value iteration from
+    below, which is right at any time.
+
+    member  (n, n_nodes) bool: kinds of characters, and which CHAR nodes read them
+    out     (n, n_nodes) int32, zeroed: by the kind of the first character
+    """
+    n_kinds, n = member.shape
+    sure = np.zeros(n, dtype=np.int32)
+    changed = True
+    while changed:
+        changed = False
+        for s in range(n):
+            what = prog[s, N_KIND]
+            least = np.int64(most)
+            for g in range(n_kinds):
+                value = np.int64(0)
+                if what == _CHAR:
+                    if member[g, s]:
+                        value = min(np.int64(most), np.int64(sure[prog[s, N_B]]) + 1)
+                elif what == _SPLIT:
+                    for k in range(prog[s, N_A], prog[s, N_B]):
+                        value = max(value, np.int64(out[g, targets[k]]))
+                if value > out[g, s]:
+                    out[g, s] = value
+                    changed = True
+                least = min(least, np.int64(out[g, s]))
+            sure[s] = least
 
 
 @njit(cache=True, nogil=True)
