@@ -144,10 +144,7 @@ class CoreAutomaton:
         if mask is None:
             mask = core.mask(state)
         if (
-            type(out) is np.ndarray
-            and out.dtype is _INT32
-            and out.shape == core.shape
-            and out.flags.carray
+            type(out) is np.ndarray and out.dtype is _INT32 and out.shape == core.shape and out.flags.carray
         ):  # the hot path: nothing to convert
             if mask.shape == core.shape:
                 out[:] = mask

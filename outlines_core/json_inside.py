@@ -20,10 +20,13 @@ from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.dfa import fill_sparse
 from outlines_core.kernels.json import OUTCOME
 from outlines_core.kernels.json_masks import (
+    T_BELOW,
+    T_BYTES,
     T_END,
     T_FIRST,
     T_INFO,
     T_LIVE,
+    T_NODES,
     T_SIZE,
     T_TEXT,
     T_TOKEN,
@@ -36,7 +39,7 @@ from outlines_core.kernels.json_masks import (
     W_TOKENS,
     W_WORDS,
 )
-from outlines_core.kernels.trie import build_trie
+from outlines_core.kernels.trie import build_trie, children
 from outlines_core.trie import TokenTrie
 from outlines_core.vocabulary import TokenTable
 
@@ -58,6 +61,10 @@ def trie_handles(info: NDArray[Any], end: NDArray[Any], token: NDArray[Any]) -> 
         first[info[node] & 255] = node
         node = int(end[node])
     handles[T_FIRST] = first
+    below, nodes = np.empty(len(info) + 2, dtype=np.int32), np.empty(len(info), dtype=np.int32)
+    found = np.empty(len(info), dtype=np.uint8)
+    children(handles[T_INFO], handles[T_END], below, found, nodes)
+    handles[T_BELOW], handles[T_BYTES], handles[T_NODES] = below, found, nodes
     return handles
 
 

@@ -237,7 +237,8 @@ class LexemeMasks:
         if lasting < _LEAST_ENDURANCE:
             return None
         any_string = self._inside.get(FREE) or self._any_string(core)
-        assert any_string.words is not None
+        if any_string.words is None:  # of few tokens: a walk takes no time
+            return None
         words, long = any_string.words, self._long_tokens[: int(np.searchsorted(-self._long_sizes, 1 - lasting))]
         died = long[self._follow(core, c, long, self.table.data, self.table.indptr) == 0]
         if len(died):

@@ -49,7 +49,7 @@ class _Keys:
     def __init__(self, tables: JsonTables, frame: ObjectFrame, plain: PlainObject) -> None:
         machine, shape = tables.machine, frame.shape
         self.shape, self.plain, self.place = shape, plain, frame.place
-        self.leaves, self.texts = shape.leaves, [*shape.sorted_keys, ""]
+        self.leaves, self.texts = shape.leaves, (*shape.sorted_keys, "")
         self.n_words = n = (len(shape.keys) >> 6) + 1
         self.n_leaves = n_leaves = len(shape.keys) + 1
         possible = machine.possible(shape, plain) & ~plain.absent

@@ -45,6 +45,7 @@ class JsonMasks(MaskedCore, JsonStates):
         self._words = handles[masks.H_WORDS] = np.zeros(self.n_words + 1, dtype=np.uint32)
         self._ids = handles[masks.H_IDS] = np.empty(self.room, dtype=np.int32)
         self._path = handles[masks.H_PATH] = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
+        handles[masks.H_TRAIL] = np.zeros(2 * (self.trie.max_depth + 2), dtype=np.int64)
         handles[masks.H_EOS] = self.eos_ids.astype(np.int32)
         handles[masks.H_TWINS] = self.trie.duplicates
         self._texts = handles[masks.H_TEXTS] = np.zeros((256, 5), dtype=np.int64)

@@ -9,6 +9,7 @@ costly and mostly not asked for.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -105,7 +106,7 @@ class JsonTables:
         self.outcomes: list[Outcome] = [(), (True,)]
         self._asking_returns: dict[int, int] = {}
         self._tries: dict[tuple[bytes, ...], int] = {}
-        self._tries_of: dict[int, tuple[int, list[str]]] = {}
+        self._tries_of: dict[int, tuple[int, Sequence[str]]] = {}
         self.all_spellable = shared.lexemes.alphabet is None
         self._n_trie = 1
         self.forms = ObjectForms(self)
@@ -591,7 +592,7 @@ class JsonTables:
     def _build_trie(self, i: int) -> None:
         self.inst[i, kernel.I_TRIE] = self.trie_of(self.info(i)[-1])
 
-    def trie_of(self, listed: list[str]) -> int:
+    def trie_of(self, listed: Sequence[str]) -> int:
         """The root of the trie of some texts, which are sorted by their bytes."""
         kept = self._tries_of.get(id(listed))
         if kept is not None:

@@ -40,7 +40,8 @@ class Arena:
         self.rows = np.zeros((64, 259), dtype=np.int32)
         self.inside = self.handles[A_INSIDE] = np.zeros(64, dtype=np.int64)
         self.n = 1
-        self._owner: list[tuple[Any, int] | None] = [None]
+        self._recognizers: list[Any] = [None]  # by row, and their states
+        self._states = [0]
         self._numbers: dict[int, NDArray[np.int32]] = {}
         self._outcomes: dict[int, dict[int, int]] = {}
         self._keep: list[Any] = []
@@ -71,16 +72,17 @@ class Arena:
             inside[: self.n] = self.inside[: self.n]
             self.inside = self.handles[A_INSIDE] = inside
 
-    def _new(self, owner: tuple[Any, int] | None) -> int:
+    def _new(self) -> int:
         c = self.n
         self._reserve(c + 1)
         self.n = c + 1
-        self._owner.append(owner)
+        self._recognizers.append(None)
+        self._states.append(0)
         self.rows[c, OUTCOME:] = (-1, 0, 0)
         return c
 
     def _fixed(self, outcome: int) -> int:
-        c = self._new(None)
+        c = self._new()
         self.rows[c, OUTCOME:] = (outcome, 1, 0)
         return c
 
@@ -132,13 +134,12 @@ class Arena:
 
     def owner(self, c: int) -> tuple[Any, int] | None:
         """The recognizer and its state behind a row, None for the rows that are always there."""
-        return self._owner[c]
+        recognizer = self._recognizers[c]
+        return (recognizer, self._states[c]) if recognizer is not None else None
 
     def fill(self, c: int) -> None:
         """Fill a row."""
-        owner = self._owner[c]
-        assert owner is not None
-        recognizer, state = owner
+        recognizer, state = self._recognizers[c], self._states[c]
         row = self._row
         row[:] = recognizer.row(state)  # some are read-only: for these the kernel would be compiled again
         key = id(recognizer)
@@ -163,7 +164,8 @@ class Arena:
         first = self.n
         self._reserve(first + len(states))
         self.n += len(states)
-        self._owner.extend((recognizer, state) for state in states)
+        self._recognizers += [recognizer] * len(states)
+        self._states += states
         numbers[states] = range(first, self.n)
         outcomes = [self._outcome_number(recognizer, recognizer.outcome(state)) for state in states]
         self.rows[first : self.n, OUTCOME] = outcomes

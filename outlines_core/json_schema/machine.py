@@ -163,12 +163,12 @@ class PlainObject:
 
     def __init__(self, formula: Formula) -> None:
         self.formula = formula
-        self.props: list[tuple[int, Props]] = []
-        self.names: list[tuple[int, Sub]] = []
+        self.props: tuple[tuple[int, Props], ...] = ()
+        self.names: tuple[tuple[int, Sub], ...] = ()
         self.required = self.absent = 0
         self.count: tuple[int, int | None] | None = None
         self.by: tuple[int, ...] = ()
-        self.rest: list[Formula] = []
+        self.rest: tuple[Formula, ...] = ()
 
 
 class Machine:
@@ -584,25 +584,27 @@ class Machine:
 
     def _plain_cube(self, cube: Cube) -> PlainObject | None:
         plain = PlainObject(self.formulas.all([atom if positive else -atom for atom, positive in cube.items()]))
+        props, names, rest = [], [], []
         for atom, positive in cube.items():
             payload = self.formulas.payload(atom)
             kind = payload[0]
             if kind == "P" and positive:
-                plain.props.append((atom, payload[1]))
-                plain.rest.append(atom)
+                props.append((atom, payload[1]))
+                rest.append(atom)
             elif kind == "N" and positive:
-                plain.names.append((atom, payload[1]))
-                plain.rest.append(atom)
+                names.append((atom, payload[1]))
+                rest.append(atom)
             elif kind == "r" and positive:
                 plain.required |= payload[1]
             elif kind == "r" and payload[1].bit_count() == 1:
                 plain.absent |= payload[1]
-                plain.rest.append(-atom)
+                rest.append(-atom)
             elif kind == "C" and positive and plain.count is None:
                 plain.count = payload[1:]
             else:
                 return None
-        plain.by = tuple(atom for atom, _ in plain.props) + tuple(atom for atom, _ in plain.names)
+        plain.props, plain.names, plain.rest = tuple(props), tuple(names), tuple(rest)
+        plain.by = tuple([atom for atom, _ in (*props, *names)])
         return plain
 
     def member(self, frame: ObjectFrame, key: Key, name: str | None = None) -> Return | None:

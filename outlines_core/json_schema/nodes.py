@@ -7,10 +7,10 @@ schema document again. Nodes may be cyclic (`ref`), are compared by identity, an
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
-from weakref import ref
 
 from outlines_core.regex.ast import Node
 
@@ -65,9 +65,6 @@ class DynamicRef:
     target: SchemaNode
 
 
-Place: TypeAlias = "tuple[ref[SchemaNode], str, str | int | None]"
-
-
 class SchemaNode:
     """One schema.
 
@@ -76,8 +73,9 @@ class SchemaNode:
 
     Attributes:
         pointer: where it stands: a JSON pointer into the document, behind ``uri#`` for documents of a registry. It is
-            made when asked for (of all nodes at once it would be quadratic in the depth) from `place`: the pointer
-            itself, or (weak reference to the parent, keyword, name or index below the keyword or None).
+            made when asked for (of all nodes at once it would be quadratic in the depth).
+        place: the pointer itself, or a weak reference to the parent; then also the keyword there.
+        name: name or index below the keyword, or None.
         read: of the root: all nodes that were read, which keeps parents alive. Nodes know their parents weakly, or no
             schema that was compiled would go before the garbage collector comes round.
         always: True or False for boolean schemas (nothing else is set then), else None.
@@ -139,25 +137,42 @@ class SchemaNode:
 
     read: list[SchemaNode] = []
 
-    def __init__(self, place: str | Place, always: bool | None = None) -> None:
-        self.place = place
+    def __init__(
+        self,
+        place: str | weakref.ref[SchemaNode],
+        keyword: str = "",
+        name: str | int | None = None,
+        always: bool | None = None,
+    ) -> None:
+        self.place, self.keyword, self.name = place, keyword, name
         if always is not None:
             self.always = always
 
     @property
     def pointer(self) -> str:
         steps: list[str] = []
-        place = self.place
-        while not isinstance(place, str):
-            above, keyword, name = place
-            parent = above()
+        node = self
+        while not isinstance(node.place, str):
+            parent = node.place()
             assert parent is not None
-            if name is not None:
-                steps.append(str(name).replace("~", "~0").replace("/", "~1"))
-            steps.append(keyword)
-            place = parent.place
-        steps.append(place)
+            if node.name is not None:
+                steps.append(str(node.name).replace("~", "~0").replace("/", "~1"))
+            steps.append(node.keyword)
+            node = parent
+        steps.append(node.place)
         return "/".join(reversed(steps))
 
     def __repr__(self) -> str:
         return f"SchemaNode({self.pointer or '#'!r})"
+
+
+def _share_names() -> None:
+    """Let CPython learn the attributes that are set most often: the first thirty need no dict in any node."""
+    node = SchemaNode("")
+    often = "types properties required items additional enum pattern format min_length max_length ref any_of one_of"
+    seldom = "all_of minimum maximum min_items max_items const pattern_properties unique_items always if_ then else_"
+    for name in f"{often} {seldom} min_properties read".split():
+        setattr(node, name, getattr(node, name))
+
+
+_share_names()

@@ -127,7 +127,7 @@ class Reader:
             base = self.base
             node = base.nodes.get(id(value))
             if node is None:
-                node = SchemaNode((ref(parent), keyword, name))
+                node = SchemaNode(ref(parent), keyword, name)
                 if "$id" in value or "id" in value:
                     base = self._documents.enter(value, base, node)
                     known = base.nodes.get(id(value))
@@ -137,13 +137,13 @@ class Reader:
                 self._todo.append((node, value, base))
             return node
         if value is True or value is False:
-            return SchemaNode((ref(parent), keyword, name), value)
+            return SchemaNode(ref(parent), keyword, name, value)
         steps = keyword if name is None else f"{keyword}/{escaped(str(name))}"
         raise self.fault(parent, steps, f"a schema must be an object, true or false, not {describe(value)}")
 
     def made(self, parent: SchemaNode) -> SchemaNode:
         """A node that stands for no schema object, at the place of `parent`."""
-        node = SchemaNode(parent.place)
+        node = SchemaNode(parent.place, parent.keyword, parent.name)
         self.base.nodes[id(node)] = node
         return node
 
@@ -178,7 +178,7 @@ class Reader:
 
     def _node_at(self, value: Any, base: Base, pointer: str) -> SchemaNode:
         if isinstance(value, bool):
-            return SchemaNode(pointer, value)
+            return SchemaNode(pointer, always=value)
         node = base.nodes.get(id(value))
         if node is None:
             node = base.nodes[id(value)] = SchemaNode(pointer)

@@ -153,7 +153,7 @@ def to_regex(document: Any, whitespace_pattern: str | None = None, max_recursion
 
 def _attributes(node: SchemaNode) -> set[str]:
     """What a node says, apart from what it says about types that it excludes."""
-    said = set(vars(node)) - {"place", "read", "resource"}
+    said = set(vars(node)) - {"place", "keyword", "name", "read", "resource"}
     for kind, names in _OF_TYPE.items():
         wanted = NUMBER | INTEGER if kind == NUMBER else kind
         if not node.types & wanted:

@@ -45,14 +45,17 @@ def encoded(text: str) -> bytes:
 
 
 class ObjectShape:
-    """Known keys and key tests of an object whose formula consists of `atoms`."""
+    """Known keys and key tests of an object whose formula consists of `atoms`.
+
+    What does not change is in tuples: where they hold numbers and texts only, the garbage collector forgets them.
+    """
 
     def __init__(self, lowering: Lowering, lexemes: Lexemes, atoms: tuple[int, ...], *, in_order: bool) -> None:
         self.lowering, self.lexemes = lowering, lexemes
         formulas = lowering.formulas
         payloads = [formulas.payload(a) for a in atoms]
-        self.props: list[Props] = [p[1] for p in payloads if p[0] == "P"]
-        self.names: list[Sub] = [p[1] for p in payloads if p[0] == "N"]
+        self.props: tuple[Props, ...] = tuple([p[1] for p in payloads if p[0] == "P"])
+        self.names: tuple[Sub, ...] = tuple([p[1] for p in payloads if p[0] == "N"])
         lists = [list(p.listed) for p in self.props if p.ordered] if in_order else []
         lists.sort(key=lambda keys: len(keys) < 2)  # if one list alone orders anything, its keys get the first numbers
         numbers: dict[str, int] = {}
@@ -60,7 +63,7 @@ class ObjectShape:
             for key in keys:
                 numbers.setdefault(key, len(numbers))
         self.number = numbers
-        self.keys = list(numbers)
+        self.keys = tuple(numbers)
         self.ordered_mask = 0
         for keys in lists:
             for key in keys:
@@ -68,11 +71,11 @@ class ObjectShape:
         lists = [keys for keys in lists if len(keys) > 1]
         self._before = None if len(lists) < 2 else _precedences(lists, numbers)
         self._single = (1 << len(lists[0])) - 1 if len(lists) == 1 else 0  # they have the first numbers, in order
-        self.patterns = list(dict.fromkeys(pattern.source for p in self.props for pattern, _ in p.patterns))
+        self.patterns = tuple(dict.fromkeys(pattern.source for p in self.props for pattern, _ in p.patterns))
         for p in self.props:
             lexemes.add_patterns(pattern for pattern, _ in p.patterns)
         tests = [("re", source) for source in self.patterns]
-        self.name_formulas = [lowering.split(sub)[2] for sub in self.names]
+        self.name_formulas = tuple([lowering.split(sub)[2] for sub in self.names])
         for f in self.name_formulas:
             tests.extend(t for a in formulas.atoms(f) if (t := formulas.payload(a)) not in tests)
         self.key_tests = tuple(tests)
@@ -88,18 +91,18 @@ class ObjectShape:
         return self._before is None
 
     @cached_property
-    def leaves(self) -> list[int]:
+    def leaves(self) -> tuple[int, ...]:
         """For each known key its place among the keys sorted by their bytes."""
         places = {key: place for place, key in enumerate(self.sorted_keys)}
-        return [places[key] for key in self.keys]
+        return tuple([places[key] for key in self.keys])
 
     @cached_property
-    def sorted_keys(self) -> list[str]:
+    def sorted_keys(self) -> tuple[str, ...]:
         """The known keys in the order of their bytes."""
-        return sorted(self.keys, key=encoded)
+        return tuple(sorted(self.keys, key=encoded))
 
     @cached_property
-    def blocked_leaves(self) -> list[int]:
+    def blocked_leaves(self) -> tuple[int, ...]:
         """`blocked_by` of the known keys, all in leaves (`leaves`) instead of keys."""
         bits = [1 << leaf for leaf in self.leaves]
         ordered = sum(bits[key] for key in bits_of(self.ordered_mask))
@@ -114,7 +117,7 @@ class ObjectShape:
             else:
                 behind = bit
             found[bit.bit_length() - 1] = behind
-        return found
+        return tuple(found)
 
     # -- order ------------------------------------------------------------------------------------------------------
 

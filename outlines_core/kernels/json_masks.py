@@ -16,7 +16,7 @@ from numba import carray, njit  # type: ignore[attr-defined]
 
 from outlines_core.kernels.borrow import as_pointer, constants, pointer_to
 from outlines_core.kernels.dfa import mask_to_ids
-from outlines_core.kernels.json import _text_at, step, walk, walk_exits
+from outlines_core.kernels.json import _child, _text_at, step, walk, walk_exits
 from outlines_core.kernels.json_memory import (
     CLASSES,
     COUNTED,
@@ -74,9 +74,11 @@ __all__ = [
     "step_one",
 ]
 
-H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_TEXTS, H_RUNS, H_SIZE = constants(12)
+_handles = constants(13)
+H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_TEXTS, H_RUNS, H_TRAIL, H_SIZE = _handles
 A_ROWS, A_INSIDE, A_SIZE = constants(3)
-T_INFO, T_END, T_TOKEN, T_FIRST, T_TEXT, T_LIVE, T_SIZE = constants(7)  # first: by byte; the last two: behind quotes
+# `first`: by byte; what is below a node, byte by byte: from where, the bytes, the nodes; the last two: behind quotes
+T_INFO, T_END, T_TOKEN, T_FIRST, T_BELOW, T_BYTES, T_NODES, T_TEXT, T_LIVE, T_SIZE = constants(10)
 B_TOPS, B_IDS, B_EXITS, B_SIZE = constants(4)
 W_ROW, W_WORDS, W_IDS, W_TOKENS, W_CHARS, W_EXITS, W_OTHERS, W_SIZE = constants(8)
 WIDTH: Final = 259  # of a row of the arena
@@ -84,6 +86,7 @@ NO_ROOM: Final = -4
 """There is no room for another configuration."""
 ENDS: Final = 1 << 40
 """Added to the number of a configuration at which the text may end."""
+_LETTERS, _POINTS = np.array([*b'u"\\/bfnrt']), np.array([-1, 0x22, 0x5C, 0x2F, 8, 12, 10, 13, 9])  # of escapes
 
 
 @njit(cache=True, nogil=True)
@@ -98,6 +101,13 @@ def _small(handles, k):  # type: ignore[no-untyped-def]
     """An int32 array of a table."""
     pointer, n = pointer_to(handles, k)
     return carray(pointer, (n,), np.int32)
+
+
+@njit(cache=True, nogil=True)
+def _bytes(handles, k):  # type: ignore[no-untyped-def]
+    """A uint8 array of a table."""
+    pointer, n = pointer_to(handles, k)
+    return carray(pointer, (n,), np.uint8)
 
 
 @njit(cache=True, nogil=True)
@@ -272,39 +282,15 @@ def _finished(handles, words, may_end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _bit_set(mem, t):  # type: ignore[no-untyped-def]
-    """The bytes below a node of known texts, as four words."""
-    one, nodes = np.uint64(1), mem[R_NODES]
-    a, b, c, d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
-    first = mem[nodes + 6 * t]
-    for k in range(first, first + mem[nodes + 6 * t + 1]):
-        byte = mem[nodes + 6 * k + 2]
-        bit = one << np.uint64(byte & 63)
-        if byte < 64:
-            a |= bit
-        elif byte < 128:
-            b |= bit
-        elif byte < 192:
-            c |= bit
-        else:
-            d |= bit
-    return a, b, c, d
-
-
-@njit(cache=True, nogil=True)
 def _walk_all(mem, rows, vocabulary, first, path, node, given, words):  # type: ignore[no-untyped-def]
     """`walk` of the whole trie. Where a byte alone says that nothing comes of it, its node is not looked at.
 
     first  (256,) int32: the node of each byte, -1 if no token begins with it
     node   0 to begin, else what meta[M_NODE] was
     """
-    i, c, t = path[0, 0], path[0, 1], path[0, 2]
+    i, c = path[0, 0], path[0, 1]
     inst, consts = mem[R_INST] + INST * i, mem[R_CONSTS]
-    kind, flags = mem[inst + I_KIND], mem[inst + I_FLAGS]
-    if kind == STRING and t == -1:
-        t = mem[inst + I_TRIE]
-    only_texts = kind == STRING and c == 0 and t > 0 and path[0, 3] & 0xFFFFFFFF == 0 and flags & UNNAMED == 0
-    some = _bit_set(mem, t if only_texts else np.int64(0))
+    kind = mem[inst + I_KIND]
     b = np.int64(0)
     going_on = node > 0 or given != 0
     if going_on:
@@ -320,10 +306,6 @@ def _walk_all(mem, rows, vocabulary, first, path, node, given, words):  # type: 
             elif kind != STRING:
                 if rows[c, FILLED] != 0 and rows[c, b] == 0 and (rows[c, OUTCOME] < 0 or klass >= CLASSES - 1):
                     top = np.int64(-1)
-            elif only_texts and b >= 0x20 and b != 0x22 and b != 0x5C and b != 0xED and mem[consts + 8 * b + 1] != 0:
-                word = some[0] if b < 64 else some[1] if b < 128 else some[2] if b < 192 else some[3]
-                if word >> np.uint64(b & 63) & np.uint64(1) == 0:
-                    top = np.int64(-1)
             node = top
         if top >= 0:
             going_on = False
@@ -332,6 +314,107 @@ def _walk_all(mem, rows, vocabulary, first, path, node, given, words):  # type: 
             if status != LIVE:
                 return status
         b += 1
+    return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
+def _below(trie, node, b):  # type: ignore[no-untyped-def]
+    """The node below a trie node (-1: the root) by a byte, -1 if there is none."""
+    below, found = _small(trie, T_BELOW), _bytes(trie, T_BYTES)
+    low, stop = np.int64(below[node + 1]), np.int64(below[node + 2])
+    high = stop
+    while low < high:
+        middle = (low + high) >> 1
+        if found[middle] < b:
+            low = middle + 1
+        else:
+            high = middle
+    if low < stop and found[low] == b:
+        return np.int64(_small(trie, T_NODES)[low])
+    return np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
+def _reads_texts(mem, i, c, t, x):  # type: ignore[no-untyped-def]
+    """The trie node of known texts if a configuration reads nothing else, at the begin of a character; else 0."""
+    inst = mem[R_INST] + INST * i
+    if mem[inst + I_KIND] != STRING or c != 0 or x & 0xFFFFFFFF != 0 or mem[inst + I_FLAGS] & UNNAMED != 0:
+        return np.int64(0)
+    return max(mem[inst + I_TRIE], np.int64(0)) if t == -1 else t
+
+
+@njit(cache=True, nogil=True)
+def _walk_texts(handles, arena, trie, top, depth):  # type: ignore[no-untyped-def]
+    """`walk` below a node from path[depth], which reads known texts only: both tries at once.
+
+    top    the node, of that depth; -1: the root
+    After HOLE and FULL begin again; after EXACT go on at meta[M_NODE] with `walk`.
+    """
+    mem, rows, words = _numbers(handles, H_MEM), _arena(arena), _bits(handles, H_WORDS)
+    path, trail = _places(handles, H_PATH), _numbers(handles, H_TRAIL)
+    vocabulary = _trie(trie)
+    nodes, consts = mem[R_NODES], mem[R_CONSTS]
+    least = depth
+    trail[2 * depth] = top
+    trail[2 * depth + 1] = 0
+    while depth >= least:
+        node = trail[2 * depth]
+        t = path[depth, 2]
+        if t == -1:
+            t = mem[mem[R_INST] + INST * path[depth, 0] + I_TRIE]
+        k = trail[2 * depth + 1]
+        trail[2 * depth + 1] = k + 1
+        n = mem[nodes + 6 * t + 1]
+        if k > n + 1:
+            depth -= 1
+            continue
+        b = mem[nodes + 6 * (mem[nodes + 6 * t] + k) + 2] if k < n else np.int64(0x22) if k == n else np.int64(0x5C)
+        if k < n and (b < 0x20 or b == 0x22 or b == 0x5C or mem[consts + 8 * b + 1] == 0):
+            continue  # only escapes spell it
+        child = _below(trie, node, b)
+        if child < 0:
+            continue
+        if k < n and b != 0xED:
+            status = np.int64(step(mem, rows, path, depth, b, path, depth + 1))
+            if status == LIVE:
+                token = vocabulary[2][child]
+                words[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+                if vocabulary[1][child] > child + 1:
+                    depth += 1
+                    trail[2 * depth] = child
+                    trail[2 * depth + 1] = 0
+                continue
+            if status == DEAD:
+                continue
+            mem[M_NODE] = child
+            return status
+        if k > n:
+            status = _walk_escapes(mem, rows, trie, vocabulary, path, child, depth, t, words)
+        else:
+            stop = np.int64(vocabulary[1][child])
+            status = walk(mem, rows, vocabulary, path, child, stop, np.int64(0), words)
+        if status != LIVE:
+            return status
+    return np.int64(LIVE)
+
+
+@njit(cache=True, nogil=True)
+def _walk_escapes(mem, rows, trie, vocabulary, path, node, depth, t, words):  # type: ignore[no-untyped-def]
+    """`walk` of the subtree of a backslash behind path[depth], where node `t` of known texts says what may follow."""
+    status = np.int64(step(mem, rows, path, depth, np.int64(0x5C), path, depth + 1))
+    if status != LIVE:
+        return np.int64(LIVE) if status == DEAD else status
+    token = vocabulary[2][node]
+    words[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+    for k in range(_LETTERS.shape[0]):
+        point = np.int64(_POINTS[k])
+        if point < 0 or _child(mem, t, point) != 0:
+            child = _below(trie, node, np.int64(_LETTERS[k]))
+            if child >= 0:
+                stop = np.int64(vocabulary[1][child])
+                status = walk(mem, rows, vocabulary, path, child, stop, np.int64(0), words)
+                if status != LIVE:
+                    return status
     return np.int64(LIVE)
 
 
@@ -346,7 +429,8 @@ def fill_whole(handles, arena, trie, i, c, t, x, sid, node, given, may_end):  # 
     mem, words, path = _numbers(handles, H_MEM), _bits(handles, H_WORDS), _places(handles, H_PATH)
     vocabulary = _trie(trie)
     mem[M_GENERIC] = 1
-    if node < 0:
+    fresh = node < 0
+    if fresh:
         words[:] = 0
         node = np.int64(0)
     if node == 0:  # later it stands, or was put back
@@ -355,7 +439,17 @@ def fill_whole(handles, arena, trie, i, c, t, x, sid, node, given, may_end):  # 
         path[0, 2] = t
         path[0, 3] = x
         path[0, 4] = sid
-    status = _walk_all(mem, _arena(arena), vocabulary, _small(trie, T_FIRST), path, node, given, words)
+    status = np.int64(EXACT)
+    if fresh and _reads_texts(mem, i, c, t, x) > 0:
+        status = _walk_texts(handles, arena, trie, np.int64(-1), np.int64(0))
+        mem[M_NODE] = 0 if status != LIVE else mem[M_NODE]
+    if status == EXACT:
+        status = np.int64(EXACT)
+    if fresh and _reads_texts(mem, i, c, t, x) > 0:
+        status = _walk_texts(handles, arena, trie, np.int64(-1), np.int64(0))
+        mem[M_NODE] = 0 if status != LIVE else mem[M_NODE]
+    if status == EXACT:
+        status = _walk_all(mem, _arena(arena), vocabulary, _small(trie, T_FIRST), path, node, given, words)
     if status != LIVE:
         return status
     return _finished(handles, words, may_end)
@@ -430,15 +524,23 @@ def fill_tops(  # type: ignore[no-untyped-def]
                     mem, rows, vocabulary, target, t, inner, exits, depth, zero, most, path, given, words
                 )
         else:
+            status = np.int64(EXACT)
             if begin:
                 node = top
-                e = (packed >> 8) - 1
+                depth = packed >> 8
+                e = depth - 1
                 path[e, 0] = i
                 path[e, 1] = 0
                 path[e, 2] = 0
                 path[e, 3] = places[k, 1]
                 path[e, 4] = sid
-            status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, words)
+                if packed & 255 == 0x22 and step(mem, rows, path, e, np.int64(0x22), path, depth) == LIVE:
+                    if _reads_texts(mem, path[depth, 0], path[depth, 1], path[depth, 2], np.int64(0)) > 0:
+                        _allow(words, vocabulary[2][top : top + 1])
+                        status = _walk_texts(handles, arena, trie, top, depth)
+                        mem[M_NODE] = top if status != LIVE else mem[M_NODE]
+            if status == EXACT:
+                status = walk(mem, rows, vocabulary, path, node, np.int64(end[top]), given, words)
             mem[M_EXIT] = -1
         given = np.int64(0)
         if status != LIVE:

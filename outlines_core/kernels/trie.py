@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["build_trie"]
+__all__ = ["build_trie", "children"]
 
 
 @njit(cache=True, nogil=True)
@@ -63,3 +63,22 @@ def build_trie(data, starts, ids):  # type: ignore[no-untyped-def]
         n_open -= 1
         end[open_nodes[n_open]] = at
     return info, end, token, duplicates
+
+
+@njit(cache=True, nogil=True)
+def children(info, end, out_below, out_bytes, out_nodes):  # type: ignore[no-untyped-def]
+    """What is below each node: entries out_below[n + 1]..out_below[n + 2] of the others, ascending; the root's first.
+
+    out_below  (n_nodes + 2,) int32     out_bytes  (n_nodes,) uint8     out_nodes  (n_nodes,) int32
+    """
+    at = np.int64(0)
+    for parent in range(-1, info.shape[0]):
+        out_below[parent + 1] = at
+        node = np.int64(parent) + 1
+        stop = np.int64(end[parent]) if parent >= 0 else np.int64(info.shape[0])
+        while node < stop:
+            out_bytes[at] = info[node] & 255
+            out_nodes[at] = node
+            at += 1
+            node = np.int64(end[node])
+    out_below[info.shape[0] + 1] = at

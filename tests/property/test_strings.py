@@ -188,3 +188,48 @@ def test_states_said_to_be_alike_are(goal, n_bytes: int, bounds: list[int]) -> N
             assert all(((one != 0) == (two != 0)).all() for one, two in rows)
             pairs = {pair for one, two in rows for pair in zip(one.tolist(), two.tolist(), strict=True) if pair[0]}
         assert all(recognizer.outcome(one) == recognizer.outcome(two) for one, two in pairs)
+
+
+@settings(max_examples=scaled(80), deadline=None)
+@given(goals(looks=False), st.integers(0, 1), st.lists(st.integers(0, 9), max_size=2))
+def test_what_is_said_to_endure_does(goal, wanted: int, bounds: list[int]) -> None:
+    letters, tests, cubes = goal
+    tests = (*tests, Matches(search(parse("a[^b]*"))), *(Length(0, bound) for bound in bounds))
+    cubes = (((1 << len(tests)) - 1,) * 2,) if wanted else cubes
+    recognizer = StringRecognizer(tests, cubes)
+    some = [*letters, "a", "b", "\U0010ffff", HIGH]
+    for prefix in ("", letters[0], letters[1] * 2, letters * 2):
+        start = recognizer.run(encoded(prefix))
+        sure = recognizer.endurance(start, 5)
+        ends = {(start, "")}
+        for _ in range(min(sure, 4)):
+            ends = {
+                (run(recognizer, state, encoded(letter)), letter)
+                for state, before in ends
+                for letter in some
+                if before + letter != HIGH + LOW  # which is one character
+            }
+            assert all(state for state, _ in ends)
+
+
+def run(recognizer: StringRecognizer, state: int, text: bytes) -> int:
+    for byte in text:
+        state = int(recognizer.row(state)[byte])
+    return state
+
+
+def test_endurance() -> None:
+    def endurance(pattern: str, text: str, *more: StringTest) -> int:
+        recognizer = StringRecognizer(
+            (Matches(search(parse(pattern, dialect="ecma"))), *more), (((2 << len(more)) - 1,) * 2,)
+        )
+        return recognizer.endurance(recognizer.run(text.encode()), 50)
+
+    assert endurance("[0-9a-f]{8}-[0-9a-f]{4}", "") == 50
+    assert endurance("[0-9a-f]{8}-[0-9a-f]{4}", "ab1") == 50
+    assert endurance(r"^(?:\S+\s+){0,9}\S+$", "ab") == 18  # a space and a letter for each word to come
+    assert endurance(r"^(?:\S+\s+){0,9}\S+$", "ab cd") == 16
+    assert endurance("^[a-z]+$", "") == 0
+    assert endurance("x", "", Length(0, 10)) in (8, 9)  # and then an x; a bound from below
+    assert endurance("x", "x", Length(0, 10)) == 9
+    assert endurance("x", "", Length(3, 10)) == 0  # nothing is known of lengths
