@@ -807,12 +807,21 @@ class Satisfiability:
             yield ()
             return
         everyone: list[Key] = [*bits_of(required), *member.optional(), *member.classes()]
-        candidates = [
-            [key for key in everyone if (asked is None or key in asked) and member.fits(key, (what,))]
-            for what, asked in ((what, member.asked_by(*what)) for what in violated)
-        ]
-        if not all(candidates):
-            return
+        asked = [member.asked_by(*what) for what in violated]
+        first = self._first_witness(member, required, list(zip(violated, asked, strict=True)), everyone, missing, high)
+        hard = 0
+        if isinstance(first, int):
+            hard = first
+        else:
+            yield first
+        candidates: list[list[Key]] = [[] for _ in violated]
+        for i in (hard, *range(hard), *range(hard + 1, len(violated))):
+            mine = asked[i]
+            candidates[i] = [
+                key for key in everyone if (mine is None or key in mine) and member.fits(key, (violated[i],))
+            ]
+            if not candidates[i]:
+                return
         order = sorted(range(len(violated)), key=lambda i: len(candidates[i]))
         steps = 0
 
@@ -858,6 +867,35 @@ class Satisfiability:
                     chosen.pop()
 
         yield from choose(choose, 0, [])
+
+    def _first_witness(
+        self,
+        member: _Members,
+        required: int,
+        violated: list[tuple[tuple[str, Any], set[Key] | None]],
+        everyone: list[Key],
+        missing: list[int],
+        high: int | None,
+    ) -> tuple[tuple[Key, tuple[tuple[str, Any], ...]], ...] | int:
+        """What `_witnesses` would come to if the first key that will do always did; else for which there is none then."""
+        chosen: dict[Key, tuple[tuple[str, Any], ...]] = {}
+        known, others = required, 0
+        for i, (what, asked) in enumerate(violated):
+            for key in (*chosen, *everyone):
+                if asked is not None and key not in asked:
+                    continue
+                before = chosen.get(key, ())
+                with_it = known | 1 << key if isinstance(key, int) else known
+                n = with_it.bit_count() + others + (not before and not isinstance(key, int))
+                if (high is not None and n > high) or any(not keys & ~with_it for keys in missing):
+                    continue
+                if member.fits(key, (what,)) and (not before or member.fits(key, (*before, what))):
+                    chosen[key] = (*before, what)
+                    known, others = with_it, n - with_it.bit_count()
+                    break
+            else:
+                return i
+        return tuple(chosen.items())
 
     def _counts(
         self, member: _Members, required: int, extra: Any, missing: list[int], low: int, high: int | None
