@@ -53,23 +53,26 @@ class Part(NamedTuple):
     peers: tuple[str, ...] = ()
 
 
-_JSON = "--tokenizer {tokenizer} --data {data} --peer {peer}"
+_DATA = "--tokenizer {tokenizer} --data {data} --peer {peer}"
+_JSON = f"{_DATA} --engines llguidance"
 _ENGINES = ("llguidance", "xgrammar")
 PARTS = {
     "json_schema": Part("json_schema", "JSON Schema, properties in any order.", f"{_JSON} --order any", "-n 12",
-                        _ENGINES),
+                        _ENGINES[:1]),
     "json_schema_in_order": Part("json_schema", "JSON Schema, properties in the schema's order (the default of "
                                  "compile_json_schema); valid instances in another order are then refused.",
-                                 f"{_JSON} --order schema", "-n 12", _ENGINES),
+                                 f"{_JSON} --order schema", "-n 12", _ENGINES[:1]),
     "json_schema_fresh": Part("json_schema", "The same with a new automaton, caches emptied, for every instance.",
-                              f"{_JSON} --order schema --fresh", "-n 8", _ENGINES),
+                              f"{_JSON} --order schema --fresh", "-n 8", _ENGINES[:1]),
+    "json_schema_xgrammar": Part("json_schema", "A sample in the schema's order beside xgrammar too, which works for "
+                                 "minutes on some schemas.", f"{_DATA} --order schema --every 24", "-n 8", _ENGINES),
     "grammar": Part("grammar", "Lark grammars.", "--tokenizer {tokenizer} --peer {peer} --outlines {outlines}",
                     "-n 2 --seconds 10 --grammar json arithmetic", _ENGINES),
     "regex_index": Part("regex_index", "Regexes: eager and lazy.", "--tokenizer {tokenizer} --peer {peer}",
                         "--only date time ssn", ("outlines_core",)),
     "generate_speed": Part("generate_speed", "generate() with a constraint and without.",
                            "--tokenizer {tokenizer} --parts tokens", "--runs 3 --batches 1 --models embedded"),
-    "generation": Part("generation", "Sampler against generate().", "--tokenizer {tokenizer}",
+    "generation": Part("generation", "Sampler against generate().", "--tokenizer {tokenizer} --runs 3",
                        "--runs 2 --batches 1 --only embedded --new 16"),
     "inference": Part("inference", "SMC with hard constraints, against llamppl.", "--peer {peer}", "-n 1 --tokens 10",
                       ("llamppl",)),
@@ -77,7 +80,7 @@ PARTS = {
                     "-n 1 -K 1", ("genlm.bytes",)),
     "dropin": Part("dropin", "Code written for PyPI's outlines_core.", "--tokenizer {tokenizer} --peer {peer}", "",
                    ("outlines_core",)),
-    "batch": Part("batch", "A step of a batch on the CPU: masks filled and applied.", _JSON,
+    "batch": Part("batch", "A step of a batch on the CPU: masks filled and applied.", _DATA,
                   "--batches 1 8 --rounds 1 --steps 8 --threads 1 --schemas 6", _ENGINES),
     "micro": Part("micro", "Where the time of a step goes.", "--tokenizer {tokenizer}"),
     "memory": Part("memory", "Memory of many schemas, and under a soak.", "--tokenizer {tokenizer} --data {data}",
@@ -109,7 +112,7 @@ def command_of(name: str, args: argparse.Namespace) -> tuple[list[str], list[str
                 words.pop()
         else:
             words.append(word)
-    if part.script == "json_schema" and args.every > 1:
+    if part.script == "json_schema" and args.every > 1 and "--every" not in words:
         words += ["--every", str(args.every)]
     if args.quick:
         words += part.quick.split()

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from outlines_core.errors import LimitExceededError, UnsupportedFeatureError
 from processors.lm.backend import Backend, Row
 from processors.lm.kv import NOTHING, KVTrie, Node, Path
-from processors.lm.lean import decode
+from processors.lm.lean import decode, forget
 from processors.lm.pool import Columns, Pool, PooledCache, Probe
 
 __all__ = ["TransformersBackend"]
@@ -103,6 +103,7 @@ class TransformersBackend(Backend):
         with self._lock:
             if self._trie is not None:
                 self._trie.clear()
+        forget()
 
     @property
     def nbytes(self) -> int:

@@ -2,13 +2,17 @@
 
 The layers' arithmetic is written out with the fused operators of torch; embedding, rotary table, last norm and head are
 the model's own. Before each call every module is looked at: one of another class (quantised, with an adapter), with a
-hook, or with a `forward` put upon it, and the model's own `forward` runs instead. Weights are looked up at each call,
-so they may be replaced at any time. The twin is the model: both give the same logits up to float32 rounding.
+hook, or with a `forward` put upon it, and the model's own `forward` runs instead. Projections that read the same input
+are one product, with small weights: copies of them, one below the other, which are made again where a weight is another
+one or was changed in place, and forgotten with all else that depends on weights (`forget`). The twin is the model: both
+give the same logits up to float32 rounding.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +23,7 @@ from transformers.models.llama import modeling_llama as llama
 
 from processors.lm.pool import PooledCache
 
-__all__ = ["decode"]
+__all__ = ["decode", "forget"]
 
 _SILU = (nn.SiLU, SiLUActivation)
 _LAYER = (
@@ -30,12 +34,15 @@ _LAYER = (
 )
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
+_SMALL: Final = 1 << 20  # numbers: with more, it is the product that takes the time, and not the call
+_together: WeakKeyDictionary[nn.Module, tuple[list[tuple[int, int]], Tensor]] = WeakKeyDictionary()
 
 
 class _Layer(NamedTuple):
     first_norm: Any
     second_norm: Any
     attention: Any
+    mlp: Any
     linear: list[tuple[Any, Any]]
     """Weight and bias of `_ATTENTION` and `_MLP`."""
 
@@ -62,12 +69,12 @@ def decode(model: Any, ids: Tensor, positions: Tensor, cache: PooledCache, mask:
         (q, k_, v, o), (gate, up, down) = layer.linear[:4], layer.linear[4:]
         dim = layer.attention.head_dim
         y = F.rms_norm(x, x.shape[1:], layer.first_norm.weight, layer.first_norm.variance_epsilon)
-        queries = F.linear(y, *q)
-        turned = torch.cat([queries, F.linear(y, *k_)], dim=-1).view(n, -1, dim)
+        projected = _projected(layer.attention, y, (q, k_, v))
+        heads, n_keys = len(q[0]) // dim, len(q[0]) + len(k_[0])
+        turned = projected[:, :n_keys].view(n, -1, dim)
         half = torch.cat([-turned[..., dim // 2 :], turned[..., : dim // 2]], dim=-1)
         turned = (turned * cos).addcmul_(half, sin)
-        heads = queries.shape[1] // dim
-        keys, values = cache.exchange(k, turned[:, heads:, None], F.linear(y, *v).view(n, -1, 1, dim))
+        keys, values = cache.exchange(k, turned[:, heads:, None], projected[:, n_keys:].view(n, -1, 1, dim))
         attended = F.scaled_dot_product_attention(
             turned[:, :heads, None],
             keys,
@@ -78,9 +85,32 @@ def decode(model: Any, ids: Tensor, positions: Tensor, cache: PooledCache, mask:
         )
         x = x + F.linear(attended.reshape(n, -1), *o)
         y = F.rms_norm(x, x.shape[1:], layer.second_norm.weight, layer.second_norm.variance_epsilon)
-        x = x + F.linear(F.silu(F.linear(y, *gate)).mul_(F.linear(y, *up)), *down)
+        projected = _projected(layer.mlp, y, (gate, up))
+        width = len(gate[0])
+        x = x + F.linear(F.silu(projected[:, :width]).mul_(projected[:, width:]), *down)
     logits: Tensor = model.lm_head(model.model.norm(x))
     return logits[:, None]
+
+
+def forget() -> None:
+    """Forget what was copied of weights."""
+    _together.clear()
+
+
+def _projected(owner: nn.Module, x: Tensor, parts: Sequence[tuple[Any, Any]]) -> Tensor:
+    """What several linear layers of a module make of `x`, side by side."""
+    weights = [weight for weight, _ in parts]
+    if (
+        sum(weight.numel() for weight in weights) > _SMALL
+        or any(bias is not None for _, bias in parts)
+        or any(weight.is_inference() for weight in weights)  # which do not know whether they were changed
+    ):
+        return torch.cat([F.linear(x, *part) for part in parts], dim=-1)
+    made_of = [(weight.data_ptr(), weight._version) for weight in weights]
+    known = _together.get(owner)
+    if known is None or known[0] != made_of:
+        known = _together[owner] = made_of, torch.cat([weight.detach() for weight in weights])
+    return F.linear(x, known[1])
 
 
 def _layers(model: Any) -> list[_Layer] | None:
@@ -105,7 +135,7 @@ def _layers(model: Any) -> list[_Layer] | None:
         if not (all(_plain(part, nn.Linear) for part in linear) and _plain(mlp._modules["act_fn"], *_SILU)):
             return None
         weights = [(part._parameters["weight"], part._parameters["bias"]) for part in linear]
-        found.append(_Layer(parts["input_layernorm"], parts["post_attention_layernorm"], attention, weights))
+        found.append(_Layer(parts["input_layernorm"], parts["post_attention_layernorm"], attention, mlp, weights))
     return found
 
 

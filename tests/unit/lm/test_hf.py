@@ -13,7 +13,7 @@ from tests.lm_toys import tiny_model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from processors.lm import hf  # noqa: E402  # needs torch
+from processors.lm import hf, lean  # noqa: E402  # needs torch
 from processors.lm.hf import TransformersBackend  # noqa: E402
 
 KINDS = ["llama", "sliding", "gpt2", "bloom", "opt", "gemma3"]
@@ -152,10 +152,19 @@ def grown(backend, seed=0):
 def test_a_plain_llama_without_its_modules_is_the_model_itself(models, monkeypatch):
     decode, found = hf.decode, []
     monkeypatch.setattr(hf, "decode", lambda *args: found.append(decode(*args)) or found[-1])
-    lean = grown(TransformersBackend(models["llama"]))
+    quick = grown(TransformersBackend(models["llama"]))
     assert [x is not None for x in found] == [True] * 3
     monkeypatch.setattr(hf, "decode", lambda *args: None)
-    close(lean, grown(TransformersBackend(models["llama"])))
+    close(quick, grown(TransformersBackend(models["llama"])))
+
+
+def test_large_projections_are_not_copied(models, monkeypatch):
+    monkeypatch.setattr(lean, "_SMALL", 0)
+    lean.forget()
+    alone = grown(TransformersBackend(models["llama"]))
+    assert not lean._together
+    monkeypatch.setattr(hf, "decode", lambda *args: None)
+    close(alone, grown(TransformersBackend(models["llama"])))
 
 
 def hooked(model):
@@ -177,7 +186,20 @@ def reloaded(model):
     model.load_state_dict(state, assign=True)
 
 
-@pytest.mark.parametrize("change", [hooked, patched, replaced, reloaded])
+def changed_in_place(model):
+    with torch.no_grad():
+        model.model.layers[1].self_attn.k_proj.weight.mul_(0.5)
+        model.model.layers[1].mlp.up_proj.weight.mul_(0.5)
+
+
+def changed_behind_the_back_of_torch(model):
+    for name in ("gate_proj", "up_proj", "down_proj"):
+        getattr(model.model.layers[1].mlp, name).weight.data.mul_(0.5)  # what adapters do when they are merged
+
+
+@pytest.mark.parametrize(
+    "change", [hooked, patched, replaced, reloaded, changed_in_place, changed_behind_the_back_of_torch]
+)
 def test_what_is_done_to_a_model_counts(monkeypatch, change):
     model = tiny_model("llama")
     backend = TransformersBackend(model)
