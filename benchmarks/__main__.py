@@ -80,7 +80,7 @@ PARTS = {
                     "-n 1 -K 1", ("genlm.bytes",)),
     "dropin": Part("dropin", "Code written for PyPI's outlines_core.", "--tokenizer {tokenizer} --peer {peer}", "",
                    ("outlines_core",)),
-    "batch": Part("batch", "A step of a batch on the CPU: masks filled and applied.", _DATA,
+    "batch": Part("batch", "A step of a batch on the CPU: masks filled and applied.", f"{_DATA} --rounds 2",
                   "--batches 1 8 --rounds 1 --steps 8 --threads 1 --schemas 6", _ENGINES),
     "micro": Part("micro", "Where the time of a step goes.", "--tokenizer {tokenizer}"),
     "memory": Part("memory", "Memory of many schemas, and under a soak.", "--tokenizer {tokenizer} --data {data}",

@@ -39,6 +39,7 @@ JSON_PARTS = {
     "texts looked at by themselves": ("outlines_core.json_states", "JsonStates", "exactly"),
     "steps": ("outlines_core.json_states", "JsonStates", "_advance"),
     "masks: the walk": ("outlines_core.json_state_masks", "JsonMasks", "_make"),
+    "masks: one call for all": ("outlines_core.json_state_masks", "JsonMasks", "_fill_state"),
     "masks: kept, as ids or words": ("outlines_core.json_state_masks", "JsonMasks", "_compressed"),
     "masks: looked for and noted": ("outlines_core.json_state_masks", "JsonMasks", "mask"),
     "what stays inside strings and numbers": ("outlines_core.json_masks", "LexemeMasks", "inside"),

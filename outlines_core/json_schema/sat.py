@@ -877,7 +877,7 @@ class Satisfiability:
         missing: list[int],
         high: int | None,
     ) -> tuple[tuple[Key, tuple[tuple[str, Any], ...]], ...] | int:
-        """What `_witnesses` would come to if the first key that will do always did; else for which there is none then."""
+        """What `_witnesses` comes to if the first key that will do always does; else for which there is none then."""
         chosen: dict[Key, tuple[tuple[str, Any], ...]] = {}
         known, others = required, 0
         for i, (what, asked) in enumerate(violated):
