@@ -180,13 +180,16 @@ def test_arguments_of_parts(modules):
 
     main = modules["main"]
     args = argparse.Namespace(tokenizer="/t", data="/d", peer=[], quick=True, cold=True, every=1)
-    words, notes = main.command_of("json_schema", args)
-    assert words == ["--tokenizer", "/t", "--data", "/d", "--order", "any", *main.PARTS["json_schema"].quick.split()]
+    words, notes = main.command_of("json_schema_xgrammar", args)
+    given = ["--tokenizer", "/t", "--data", "/d", "--order", "schema", "--every", "24"]
+    assert words == [*given, *main.PARTS["json_schema_xgrammar"].quick.split()]
     assert notes == ["no peer: none of the Pythons given has llguidance or xgrammar"]
+    assert main.command_of("json_schema", args)[1] == ["no peer: none of the Pythons given has llguidance"]
     assert main.command_of("byte_lm", args)[0] == ["/t", "-n", "1", "-K", "1"]
     assert main.command_of("startup", args)[0][-1] == "--cold"
     args.every, args.quick = 5, False
     assert main.command_of("json_schema_fresh", args)[0][-2:] == ["--every", "5"]
+    assert main.command_of("json_schema_xgrammar", args)[0][-2:] == ["--every", "24"]  # its own
     assert "--every" not in main.command_of("grammar", args)[0]
 
 
