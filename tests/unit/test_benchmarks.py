@@ -181,7 +181,7 @@ def test_arguments_of_parts(modules):
     main = modules["main"]
     args = argparse.Namespace(tokenizer="/t", data="/d", peer=[], quick=True, cold=True, every=1)
     words, notes = main.command_of("json_schema_xgrammar", args)
-    given = ["--tokenizer", "/t", "--data", "/d", "--order", "schema", "--every", "24"]
+    given = ["--tokenizer", "/t", "--data", "/d", "--order", "schema", "--timeout", "10", "--every", "72"]
     assert words == [*given, *main.PARTS["json_schema_xgrammar"].quick.split()]
     assert notes == ["no peer: none of the Pythons given has llguidance or xgrammar"]
     assert main.command_of("json_schema", args)[1] == ["no peer: none of the Pythons given has llguidance"]
@@ -189,7 +189,7 @@ def test_arguments_of_parts(modules):
     assert main.command_of("startup", args)[0][-1] == "--cold"
     args.every, args.quick = 5, False
     assert main.command_of("json_schema_fresh", args)[0][-2:] == ["--every", "5"]
-    assert main.command_of("json_schema_xgrammar", args)[0][-2:] == ["--every", "24"]  # its own
+    assert main.command_of("json_schema_xgrammar", args)[0][-2:] == ["--every", "72"]  # its own
     assert "--every" not in main.command_of("grammar", args)[0]
 
 
