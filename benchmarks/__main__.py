@@ -65,7 +65,8 @@ PARTS = {
     "json_schema_fresh": Part("json_schema", "The same with a new automaton, caches emptied, for every instance.",
                               f"{_JSON} --order schema --fresh", "-n 8", _ENGINES[:1]),
     "json_schema_xgrammar": Part("json_schema", "A sample in the schema's order beside xgrammar too, which works for "
-                                 "minutes on some schemas.", f"{_DATA} --order schema --timeout 10 --every 72", "-n 8", _ENGINES),
+                                 "minutes on some schemas.", f"{_DATA} --order schema --timeout 10 --every 72", "-n 8",
+                                 _ENGINES),
     "grammar": Part("grammar", "Lark grammars.", "--tokenizer {tokenizer} --peer {peer} --outlines {outlines}",
                     "-n 2 --seconds 10 --grammar json arithmetic", _ENGINES),
     "regex_index": Part("regex_index", "Regexes: eager and lazy.", "--tokenizer {tokenizer} --peer {peer}",
