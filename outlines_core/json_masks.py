@@ -196,8 +196,7 @@ class LexemeMasks:
             other = self._alike(c)
             if other != c:
                 known = self.inside(core, other, kind)
-                self._nbytes += 200
-                self._note(c, known)
+                self._note(c, known, 200)
                 return known
             if c == FREE:
                 return self._any_string(core)
@@ -250,8 +249,7 @@ class LexemeMasks:
         may_end = (stage == kernel.PENDING) | ((stage == 0) & (self.arena.rows[exits[:, 1], OUTCOME] >= 0))
         exits = np.ascontiguousarray(exits[may_end & (exits[:, 1] != 0)])
         known = Inside.of(words, None, exits, self.arena.rows, self.trie, self.table.size, quoted=True)
-        self._note(c, known)
-        self._nbytes += known.nbytes - (words.nbytes if words is any_string.words else 0)
+        self._note(c, known, known.nbytes - (words.nbytes if words is any_string.words else 0))
         return known
 
     def _follow(
@@ -423,21 +421,22 @@ class LexemeMasks:
         exits: NDArray[np.int64],
         needs: NDArray[np.int32] | None = None,
     ) -> Inside:
-        if self._nbytes > self.limits.max_mask_bytes:
-            self._inside.clear()
-            self.arena.inside[:] = 0
-            self._nbytes = 0
         n = mask_to_ids(words, self._ids)
         ids = self._ids[:n].copy() if n <= len(self._ids) else None
         quoted = kind == kernel.STRING
         known = Inside.of(words, ids, exits, self.arena.rows, self.trie, self.table.size, quoted=quoted)
         if needs is not None:
             known.limit(needs, self.endings.open_escapes)
-        self._note(c, known)
-        self._nbytes += known.nbytes
+        self._note(c, known, known.nbytes)
         return known
 
-    def _note(self, c: int, known: Inside) -> None:
+    def _note(self, c: int, known: Inside, nbytes: int) -> None:
+        """Keep what is known of a row; nothing else, if that has become too much."""
+        if self._nbytes > self.limits.max_mask_bytes:
+            self._inside.clear()
+            self.arena.inside[:] = 0
+            self._nbytes = 0
+        self._nbytes += nbytes
         self._inside[c] = known
         self.arena.inside[c] = known.table.address if known.table is not None else 0
 

@@ -348,7 +348,7 @@ def _walk_texts(handles, arena, trie, top, depth):  # type: ignore[no-untyped-de
     """`walk` below a node from path[depth], which reads known texts only: both tries at once.
 
     top    the node, of that depth; -1: the root
-    After HOLE and FULL begin again; after EXACT go on at meta[M_NODE] with `walk`.
+    It cannot go on from where it stopped: begin again after HOLE and FULL, and with `walk` after EXACT.
     """
     mem, rows, words = _numbers(handles, H_MEM), _arena(arena), _bits(handles, H_WORDS)
     path, trail = _places(handles, H_PATH), _numbers(handles, H_TRAIL)
@@ -386,7 +386,6 @@ def _walk_texts(handles, arena, trie, top, depth):  # type: ignore[no-untyped-de
                 continue
             if status == DEAD:
                 continue
-            mem[M_NODE] = child
             return status
         if k > n:
             status = _walk_escapes(mem, rows, trie, vocabulary, path, child, depth, t, words)
