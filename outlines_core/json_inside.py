@@ -28,14 +28,17 @@ from outlines_core.kernels.json_masks import (
     T_LIVE,
     T_NODES,
     T_SIZE,
-    T_TEXT,
     T_TOKEN,
     W_CHARS,
     W_EXITS,
     W_IDS,
+    W_MASKS,
     W_OTHERS,
+    W_ROOMS,
     W_ROW,
+    W_SEEN,
     W_SIZE,
+    W_TEXTS,
     W_TOKENS,
     W_WORDS,
 )
@@ -96,7 +99,7 @@ class Endings:
         self.n_words = (len(texts) + 31) >> 5
         live = np.zeros(self.n_words + 1, dtype=np.uint32)  # nodes without a text have the bit behind all
         self.trie = trie_handles(info, end, np.where(token < 0, 32 * self.n_words, token))
-        self.trie[T_TEXT], self.trie[T_LIVE] = self.text, live
+        self.trie[T_LIVE] = live
 
 
 class Inside:
@@ -108,6 +111,7 @@ class Inside:
         table: where `kernels.json_masks` finds all that; None: it is a string that ends with several outcomes.
         needs: uint8, what each token needs, up to 17, where that has been asked for (`limit`).
         most: the most that a token needs.
+        masks: (n, n_words) int32: masks that kernels keep (`keep_masks`), as many as there are so far.
         long, long_needs: the tokens that need more than 16.
         open, open_needs: those that end within an escape; what they need whatever it becomes.
     """
@@ -118,10 +122,12 @@ class Inside:
         "ids",
         "long",
         "long_needs",
+        "masks",
         "most",
         "needs",
         "open",
         "open_needs",
+        "rooms",
         "table",
         "words",
     )
@@ -134,6 +140,8 @@ class Inside:
         self.table: Handles | None = None
         self.needs: NDArray[Any] | None = None
         self.most = 0
+        self.masks: NDArray[np.int32] = np.zeros((0, 0), dtype=np.int32)
+        self.rooms: list[NDArray[np.uint32] | None] = []
 
     @classmethod
     def of(
@@ -143,27 +151,46 @@ class Inside:
         exits: NDArray[np.int64],
         rows: NDArray[np.int32],
         trie: TokenTrie,
-        size: int,
-        *,
-        quoted: bool,
+        endings: Endings | None,
     ) -> Inside:
-        """From what `kernels.json.walk_inside` has found; `ids`: the set bits, if they are few."""
+        """From what `kernels.json.walk_inside` has found; `ids`: the set bits, if they are few; endings: of strings."""
         made = cls(words if ids is None else None, ids, exits)
         table = Handles(W_SIZE)
         table[W_WORDS] = words if ids is None else words[:0]
         table[W_IDS] = ids if ids is not None else np.zeros(0, dtype=np.int32)
         table[W_EXITS] = exits
-        if quoted:
+        if endings is not None:
             plain = exits[:, _ESCAPE] == 0
             outcomes = np.unique(rows[exits[plain, 1], OUTCOME])
             if len(outcomes) > 1:
                 return made
-            tokens, chars = kernel.tokens_below(trie.packed, size, exits[plain])
-            table[W_ROW] = np.array([int(exits[np.argmax(plain), 1]) if len(outcomes) else 0])
-            table[W_TOKENS], table[W_CHARS] = tokens, chars
+            tokens, chars = kernel.tokens_below(trie.packed, endings.text.shape[0], exits[plain])
+            table[W_ROW] = np.array([int(exits[np.argmax(plain), 1]) if len(outcomes) else 0, 0])
+            table[W_TOKENS], table[W_CHARS], table[W_TEXTS] = tokens, chars, endings.text[tokens]
             table[W_OTHERS] = np.ascontiguousarray(exits[~plain])
         made.table = table
         return made
+
+    def keep_masks(self, n: int, n_words: int, n_live: int) -> None:
+        """Let kernels keep `n` masks, each with the texts (`n_live` words) that may stand behind the quote."""
+        assert self.table is not None
+        masks = np.zeros((n, n_words), dtype=np.uint32)  # the system gives memory as it is used
+        self.table[W_MASKS], self.table[W_SEEN] = masks, np.zeros(n * n_live, dtype=np.uint32)
+        self.masks = masks.view(np.int32)
+
+    def keep_rooms(self, n: int) -> None:
+        """Let kernels know the tokens that need at most so many characters, below `n`, once they are made (`room`)."""
+        assert self.table is not None
+        self.rooms = [None] * n
+        self.table[W_ROOMS] = np.zeros(n, dtype=np.int64)
+
+    def room(self, room: int, n_words: int) -> None:
+        """Make them."""
+        assert self.table is not None
+        words = np.zeros(n_words + 1, dtype=np.uint32)
+        self.fill_limited(room, words)
+        self.rooms[room] = words
+        self.table[W_ROOMS][room] = words.ctypes.data
 
     def limit(self, needs: NDArray[np.int32], open_escapes: NDArray[np.intp]) -> None:
         """Keep what the tokens need, (size,) int32: characters of their own and to an end; far too many: outside."""

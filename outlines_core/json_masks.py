@@ -52,8 +52,11 @@ _NO_EXITS: Final = np.zeros((0, 5), dtype=np.int64)
 Opened: TypeAlias = tuple[NDArray[np.int32], NDArray[np.int64]]
 """The ids that stay inside a string, and the exits from it."""
 _WHITESPACE_KEPT: Final = 1000
+_WHITESPACE_WIDTH: Final = 5 * 4
+"""Bytes of a state of the whitespace."""
 _MOST_STORED: Final = 100
 _LEAST_ENDURANCE: Final = 24
+_STRING_MASKS_KEPT: Final = 128
 
 
 class Whitespace(NamedTuple):
@@ -166,10 +169,12 @@ class LexemeMasks:
         self._ids = np.empty((self.n_words - 1) // 4, dtype=np.int32)
         self._inside: dict[int, Inside] = {}
         self._whitespace: dict[tuple[bytes, int], Runs] = {}
+        self._runs_at: dict[bytes, NDArray[np.int64]] = {}
         self._opened: dict[int, Opened] = {}
         self._runs: dict[bytes, tuple[Rows, Rows] | None] = {}
         self._numbers: dict[NumberRecognizer, StoredNumbers] = {}
         self._nbytes = 0
+        self.endings_at = 0
 
     def missing(self, needed: bytes) -> bytes:
         """Those of the bytes that no token spells by itself."""
@@ -187,7 +192,9 @@ class LexemeMasks:
     @cached_property
     def endings(self) -> Endings:
         """What tokens say behind the quote that ends a string."""
-        return Endings(self.table)
+        made = Endings(self.table)
+        self.endings_at = made.trie.address
+        return made
 
     def inside(self, core: JsonTables, c: int, kind: int) -> Inside:
         """What tokens do from content row `c`."""
@@ -218,7 +225,22 @@ class LexemeMasks:
         words, exits = arrays["words"].copy(), arrays["exits"].copy()  # from disk they are read-only: other signatures
         needs = arrays["needs"].astype(np.int32)
         needs[needs > self.trie.max_depth] = OUTSIDE
-        return self._keep(FREE, kernel.STRING, words, exits, needs)
+        known = self._keep(FREE, kernel.STRING, words, exits, needs)
+        n = min(_STRING_MASKS_KEPT, self.limits.max_mask_bytes // (16 * self.n_words))
+        known.keep_masks(n, self.n_words, self.endings.n_words)
+        known.keep_rooms(self.trie.max_depth + 1)
+        self._nbytes += known.masks.nbytes
+        return known
+
+    def string_mask(self, k: int) -> NDArray[np.int32]:
+        """Mask `k` of those that kernels keep of any string."""
+        return self._inside[FREE].masks[k]
+
+    def make_room(self, core: JsonTables, room: int) -> None:
+        """Let kernels know the tokens that stay inside any string and need at most so many characters."""
+        known = self.limited(core, FREE)
+        known.room(room, self.n_words)
+        self._nbytes += 4 * self.n_words
 
     def _enduring(self, core: JsonTables, c: int) -> Inside | None:
         """`inside` of a string in which anything may follow for long, from that of any string; None of others.
@@ -248,7 +270,7 @@ class LexemeMasks:
         stage = exits[:, 3] >> 19 & 7
         may_end = (stage == kernel.PENDING) | ((stage == 0) & (self.arena.rows[exits[:, 1], OUTCOME] >= 0))
         exits = np.ascontiguousarray(exits[may_end & (exits[:, 1] != 0)])
-        known = Inside.of(words, None, exits, self.arena.rows, self.trie, self.table.size, quoted=True)
+        known = Inside.of(words, None, exits, self.arena.rows, self.trie, self.endings)
         self._note(c, known, known.nbytes - (words.nbytes if words is any_string.words else 0))
         return known
 
@@ -343,10 +365,21 @@ class LexemeMasks:
             runs, k = self._runs[core.whitespace], x - kernel.WS
             if len(self._whitespace) >= _WHITESPACE_KEPT:
                 self._whitespace.clear()
+                for found in self._runs_at.values():
+                    found[:] = 0
             ids, tops = (runs[0].row(k), runs[1].row(k)) if runs is not None else self._walk_whitespace(core, x)
             known = self._whitespace[key] = Runs(ids, tops, [self._open(core, node) for node in tops[:, 0].tolist()])
+            self.runs_at(core.whitespace)[k] = known.at
             self._nbytes += known.nbytes
         return known
+
+    def runs_at(self, whitespace: bytes) -> NDArray[np.int64]:
+        """(n, 3) int64: by state of the whitespace, where kernels find its `Runs`, 0 if they are not made."""
+        found = self._runs_at.get(whitespace)
+        if found is None:
+            n = len(whitespace) // _WHITESPACE_WIDTH
+            found = self._runs_at[whitespace] = np.zeros((n, 3), dtype=np.int64)
+        return found
 
     def _open(self, core: JsonTables, node: int) -> Opened | None:
         """What tokens below a trie node do that is a quote, inside the string that it opens; None: it is no quote."""
@@ -423,8 +456,8 @@ class LexemeMasks:
     ) -> Inside:
         n = mask_to_ids(words, self._ids)
         ids = self._ids[:n].copy() if n <= len(self._ids) else None
-        quoted = kind == kernel.STRING
-        known = Inside.of(words, ids, exits, self.arena.rows, self.trie, self.table.size, quoted=quoted)
+        endings = self.endings if kind == kernel.STRING else None
+        known = Inside.of(words, ids, exits, self.arena.rows, self.trie, endings)
         if needs is not None:
             known.limit(needs, self.endings.open_escapes)
         self._note(c, known, known.nbytes)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from outlines_core.automaton import MaskedCore
 from outlines_core.json_inside import Inside
-from outlines_core.json_masks import LexemeMasks, Runs, Whitespace
+from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_schema.machine import Machine
 from outlines_core.json_states import NO_RECORDS, JsonStates, Records
 from outlines_core.kernels import json as kernel
@@ -50,9 +50,7 @@ class JsonMasks(MaskedCore, JsonStates):
         handles[masks.H_TWINS] = self.trie.duplicates
         self._texts = handles[masks.H_TEXTS] = np.zeros((256, 5), dtype=np.int64)
         self._trie_at = shared.trie_handles.address
-        self._endings_at = 0
-        self._runs: dict[int, Runs] = {}
-        self._runs_at = handles[masks.H_RUNS] = np.zeros((whitespace.table.shape[0], 3), dtype=np.int64)
+        handles[masks.H_RUNS] = shared.runs_at(self.whitespace)
         self._fixed_masks()
 
     def _fixed_masks(self) -> None:
@@ -73,10 +71,13 @@ class JsonMasks(MaskedCore, JsonStates):
             if not FIRST_STATE <= state < len(self.state_config):
                 raise ValueError(f"{state} is not a state of this automaton")
             number, records = self.state_config[state], self.state_records[state]
-            if records is NO_RECORDS:
-                n = self._fill_state(number, self.accepting[state])
-                if n >= 0:
-                    known = self._compressed(n)
+            if not records[0]:
+                known = self._by_config.get(number) if records is not NO_RECORDS else None
+                if known is None:
+                    known = self._fill_state(number, self.accepting[state])
+                if known is not None:
+                    if records is not NO_RECORDS:
+                        self._by_config[number] = known
                     self._keep(state, known)
                     return known
             config: list[int] = self.config[number].tolist()
@@ -86,7 +87,7 @@ class JsonMasks(MaskedCore, JsonStates):
                 known = self._by_config.get((number, records))
             if known is None:
                 self._n_exact = 0
-                known = self._compressed(self._make(state, config))
+                known = self._make(state, config)
                 if self._n_exact and records is not NO_RECORDS:
                     key = number, records  # the texts so far have been looked at
                 if key is not None:
@@ -105,17 +106,21 @@ class JsonMasks(MaskedCore, JsonStates):
             self._mask_bytes = 0
         self.masks[state] = mask
 
-    def _fill_state(self, number: int, may_end: bool) -> int:
-        """`_make` of a configuration in one call, if its tables are at hand; else EXACT."""
-        tables = *self._tables, self._trie_at, self._endings_at
+    def _fill_state(self, number: int, may_end: bool) -> NDArray[np.int32] | None:
+        """The mask of a configuration in one call, if its tables are at hand."""
+        tables = *self._tables, self._trie_at, self.shared.endings_at
         while True:
-            n = int(masks.fill_state(*tables, number, may_end))
-            if n >= 0 or n == kernel.EXACT:
-                return n
+            n = masks.fill_state(*tables, number, may_end)
+            if n >= 0:
+                return self._compressed(n)
+            if n <= masks.KNOWN:
+                return self.shared.string_mask(masks.KNOWN - n)
             if n == kernel.HOLE:
                 self.fill_hole()
-            else:
+            elif n == kernel.FULL:
                 self.grow()
+            else:
+                return None
 
     def _mask_key(self, number: int, records: Records, config: list[int]) -> Any:
         """What the mask of a state depends on; None: on the state itself."""
@@ -130,35 +135,38 @@ class JsonMasks(MaskedCore, JsonStates):
             return (i, c, x & 0xFFFFFFFF, sid, min(max(least - n, 0), far), room)
         return None if records is NO_RECORDS else number
 
-    def _make(self, state: int, config: list[int]) -> int:
-        """Write the mask of a state into `_words`, and its ids into `_ids`, if they fit; returns how many there are."""
+    def _make(self, state: int, config: list[int]) -> NDArray[np.int32]:
+        """The mask of a state."""
         i, c, t, x, _ = config
         kind, _, _, least, most, flags, _ = self.fields(i)
         shared, words = self.shared, self._words
         if kind == kernel.STRUCT:
-            runs = self._runs[x] = shared.whitespace(self, x)
-            self._runs_at[x - kernel.WS] = runs.at
-            return self._fill_tops(state, config, runs.at)
+            return self._fill_tops(state, config, shared.whitespace(self, x).at)
         if c == 0 or x & 0xFFFFFFFF:
-            return self._fill_whole(state, config, -1)
+            return self._compressed(self._fill_whole(state, config, -1))
         n, ample = x >> 32, self.trie.max_depth + 1 + shared.farthest(c)
         if kind == kernel.STRING and flags & kernel.COUNTED and 0 <= most < n + ample:
             low, high = least - n, most - n
+            if c == FREE and t == 0:
+                shared.make_room(self, high)
+                known = self._fill_state(self.state_config[state], self.accepting[state])
+                if known is not None:
+                    return known
             inside = shared.limited(self, c)
             inside.fill_limited(high, words)
             self._open_escapes(state, inside, high)
-            found = self._fill_string(state, config, inside, low, high, ready=True) if t == 0 else kernel.EXACT
-            return found if found >= 0 else self._fill_exits(state, config, inside.exits_at, low, high)
+            found = self._fill_string(state, config, inside, low, high, ready=True) if t == 0 else None
+            return found if found is not None else self._fill_exits(state, config, inside.exits_at, low, high)
         inside = shared.inside(self, c, kind)
         least = least - n if flags & kernel.COUNTED else 0
         if kind == kernel.STRING and (t == 0 or (c == FREE and flags == kernel.OTHERS)):
-            n = self._fill_string(state, config, inside, least, 1 << 30)
-            if n >= 0:
-                return n
+            found = self._fill_string(state, config, inside, least, masks.NO_BOUND)
+            if found is not None:
+                return found
         inside.fill(words)
         if kind == kernel.STRING and t != 0 and c != FREE:  # known texts that the content row does not cover
             self._fill_whole(state, [i, 0, *config[2:]], 0)
-        return self._fill_exits(state, config, inside.exits_at, least, 1 << 30)
+        return self._fill_exits(state, config, inside.exits_at, least, masks.NO_BOUND)
 
     def _open_escapes(self, state: int, inside: Inside, room: int) -> None:
         """Allow tokens that end within an escape of which only some characters leave room for the end."""
@@ -168,24 +176,25 @@ class JsonMasks(MaskedCore, JsonStates):
 
     def _fill_string(
         self, state: int, config: list[int], inside: Inside, low: int, high: int, *, ready: bool = False
-    ) -> int:
-        """`_make` of a string; -1 if that depends on more than kernels know. ready: are the tokens inside written?"""
+    ) -> NDArray[np.int32] | None:
+        """`_make` of a string; None if that depends on more than kernels know. ready: are the tokens inside written?"""
         if inside.table is None:
-            return -1
+            return None
         i, _, t, _, sid = config
         if t and inside.exits_at[1] > len(self._texts):
             self._texts = self.handles[masks.H_TEXTS] = np.zeros((2 * inside.exits_at[1], 5), dtype=np.int64)
-        self._endings_at = self.shared.endings.trie.address
-        tables = *self._tables, self._trie_at, self._endings_at, inside.table.address
+        tables = *self._tables, self._trie_at, self.shared.endings.trie.address, inside.table.address
         may_end = self.accepting[state]
         while (n := int(masks.fill_string(*tables, i, t, sid, low, high, ready, may_end))) < 0:
+            if n <= masks.KNOWN:
+                return inside.masks[masks.KNOWN - n]
             if n == kernel.HOLE:
                 self.fill_hole()
             elif n == kernel.FULL:
                 self.grow()
             else:
-                break
-        return n
+                return None
+        return self._compressed(n)
 
     # -- walks ------------------------------------------------------------------------------------------------------
 
@@ -200,18 +209,18 @@ class JsonMasks(MaskedCore, JsonStates):
             node = int(self.mem[kernel.M_NODE])
             given = self._resolve(n, state, node)
 
-    def _fill_tops(self, state: int, config: list[int], runs: tuple[int, int, int]) -> int:
+    def _fill_tops(self, state: int, config: list[int], runs: tuple[int, int, int]) -> NDArray[np.int32]:
         """Walk the subtrees behind whitespace."""
         i, sid = config[0], config[4]
         exit_, node, given, may_end = 0, -1, 0, self.accepting[state]
         while True:
             n = int(masks.fill_tops(*self._tables, self._trie_at, i, sid, *runs, exit_, node, given, may_end))
             if n >= 0:
-                return n
+                return self._compressed(n)
             exit_, node = self.mem[[kernel.M_EXIT, kernel.M_NODE]].tolist()
             given = self._resolve(n, state, node)
 
-    def _fill_exits(self, state: int, config: list[int], exits: tuple[int, int], low: int, high: int) -> int:
+    def _fill_exits(self, state: int, config: list[int], exits: tuple[int, int], low: int, high: int) -> NDArray[np.int32]:
         """Walk the subtrees of exits, at an address."""
         i, _, t, _, sid = config
         exit_, node, given, may_end = 0, -1, 0, self.accepting[state]
@@ -222,7 +231,7 @@ class JsonMasks(MaskedCore, JsonStates):
                 )
             )
             if n >= 0:
-                return n
+                return self._compressed(n)
             exit_, node = self.mem[[kernel.M_EXIT, kernel.M_NODE]].tolist()
             given = self._resolve(n, state, node)
 

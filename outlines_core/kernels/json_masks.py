@@ -33,6 +33,7 @@ from outlines_core.kernels.json_memory import (
     I_FLAGS,
     I_KIND,
     I_LEAST,
+    I_MOST,
     I_ROW,
     I_TRIE,
     INST,
@@ -62,6 +63,8 @@ from outlines_core.kernels.json_memory import (
 
 __all__ = [
     "ENDS",
+    "KNOWN",
+    "NO_BOUND",
     "NO_ROOM",
     "advance",
     "enter_all",
@@ -78,14 +81,18 @@ _handles = constants(13)
 H_MEM, H_PATH, H_WORDS, H_IDS, H_CONFIGS, H_CELLS, H_RUN, H_EOS, H_TWINS, H_TEXTS, H_RUNS, H_TRAIL, H_SIZE = _handles
 A_ROWS, A_INSIDE, A_SIZE = constants(3)
 # `first`: by byte; what is below a node, byte by byte: from where, the bytes, the nodes; the last two: behind quotes
-T_INFO, T_END, T_TOKEN, T_FIRST, T_BELOW, T_BYTES, T_NODES, T_TEXT, T_LIVE, T_SIZE = constants(10)
+T_INFO, T_END, T_TOKEN, T_FIRST, T_BELOW, T_BYTES, T_NODES, T_LIVE, T_SIZE = constants(9)
 B_TOPS, B_IDS, B_EXITS, B_SIZE = constants(4)
-W_ROW, W_WORDS, W_IDS, W_TOKENS, W_CHARS, W_EXITS, W_OTHERS, W_SIZE = constants(8)
+W_ROW, W_WORDS, W_IDS, W_TOKENS, W_TEXTS, W_CHARS, W_EXITS, W_OTHERS, W_ROOMS, W_SEEN, W_MASKS, W_SIZE = constants(12)
 WIDTH: Final = 259  # of a row of the arena
 NO_ROOM: Final = -4
 """There is no room for another configuration."""
+KNOWN: Final = -16
+"""Less this: a mask of those that `fill_string` keeps."""
 ENDS: Final = 1 << 40
 """Added to the number of a configuration at which the text may end."""
+NO_BOUND: Final = 1 << 30
+"""On characters."""
 _LETTERS, _POINTS = np.array([*b'u"\\/bfnrt']), np.array([-1, 0x22, 0x5C, 0x2F, 8, 12, 10, 13, 9])  # of escapes
 
 
@@ -633,13 +640,28 @@ def _live_texts(handles, arena, texts, i, c, sid):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
+def _seen(inside, live):  # type: ignore[no-untyped-def]
+    """Which of the kept masks is that of these texts behind the quote: -1 if none is."""
+    n, seen = _numbers(inside, W_ROW)[1], _bits(inside, W_SEEN)
+    width = live.shape[0] - 1
+    for k in range(n):
+        at = np.int64(0)
+        while at < width and seen[k * width + at] == live[at]:
+            at += 1
+        if at == width:
+            return np.int64(k)
+    return np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
 def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready, may_end):  # type: ignore[no-untyped-def]
-    """The mask within a string: as `fill_whole`, but begin again after a hole.
+    """The mask within a string: as `fill_whole`, but begin again after a hole; or KNOWN - k: mask k of W_MASKS.
 
     texts      table of the texts behind a closing quote (T_*)
     inside     table of what tokens do (W_*): words, or ids, of those that stay inside; those that end the string at a
-               content row, with the characters before the end; exits, as `kernels.json.walk_inside` leaves them, of all
-               tokens that leave, and of those that do it otherwise
+               content row, with the texts behind the quote and the characters before it; exits, as
+               `kernels.json.walk_inside` leaves them, of all tokens that leave, and of those that do it otherwise; and
+               masks, each with the texts that may stand behind the quote: whatever the schema is, they decide
     low, high  only tokens with so many characters before the end
     ready      are the tokens that stay inside written already?
     """
@@ -654,27 +676,36 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
             return np.int64(HOLE)
     zero = np.int64(0)
     live = _bits(texts, T_LIVE)
-    tokens, chars = _small(inside, W_TOKENS), _small(inside, W_CHARS)
+    tokens, text, chars = _small(inside, W_TOKENS), _small(inside, W_TEXTS), _small(inside, W_CHARS)
     if tokens.shape[0] > 0:
         status = _live_texts(handles, arena, texts, i, _numbers(inside, W_ROW)[0], sid)
         if status != LIVE:
             return status
-    if not ready:
-        _write_inside(inside, words)
-    text = _small(texts, T_TEXT)
-    for k in range(tokens.shape[0]):
-        token = tokens[k]
-        g = text[token]
-        if live[g >> 5] >> np.uint32(g & 31) & np.uint32(1) != 0 and low <= chars[k] <= high:
-            words[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
     others = _places(inside, W_OTHERS)
-    rows = _arena(arena)
-    mem[M_EXIT] = 0
-    mem[M_NODE] = -1
-    if others.shape[0] > 0:
-        status = walk_exits(mem, rows, vocabulary, i, t, sid, others, zero, low, high, path, zero, words)
-        if status != LIVE:
-            return status
+    pointer, room = pointer_to(inside, W_MASKS)
+    n_words = words.shape[0] - 1
+    known = carray(pointer, (room, n_words), np.uint32)
+    keeps = room > 0 and tokens.shape[0] > 0 and others.shape[0] == 0 and low <= 0 and high >= NO_BOUND
+    k = _seen(inside, live) if keeps else np.int64(-1)
+    if k >= 0:
+        if t == 0:
+            return np.int64(KNOWN - k)
+        words[:n_words] = known[k]
+    else:
+        if not ready:
+            _write_inside(inside, words)
+        for k in range(tokens.shape[0]):
+            g = text[k]
+            if live[g >> 5] >> np.uint32(g & 31) & np.uint32(1) != 0 and low <= chars[k] <= high:
+                token = tokens[k]
+                words[token >> 5] |= np.uint32(1) << np.uint32(token & 31)
+        rows = _arena(arena)
+        mem[M_EXIT] = 0
+        mem[M_NODE] = -1
+        if others.shape[0] > 0:
+            status = walk_exits(mem, rows, vocabulary, i, t, sid, others, zero, low, high, path, zero, words)
+            if status != LIVE:
+                return status
     if t != 0:  # a token that completes a known text does what that one asks for
         found = _places(handles, H_TEXTS)
         n = _clear_texts(mem, vocabulary, words, path, t, _places(inside, W_EXITS), found)
@@ -682,11 +713,22 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
             mem[M_EXIT] = 0
             mem[M_NODE] = -1
             status = walk_exits(
-                mem, rows, vocabulary, i, t, sid, found[:n], np.int64(0), low, high, path, np.int64(0), words
+                mem, _arena(arena), vocabulary, i, t, sid, found[:n], np.int64(0), low, high, path, np.int64(0), words
             )
             if status != LIVE:
                 return status
-    return _finished(handles, words, may_end)
+        return _finished(handles, words, may_end)
+    n = _finished(handles, words, may_end)
+    head = _numbers(inside, W_ROW)
+    if not keeps or head[1] >= room or n <= pointer_to(handles, H_IDS)[1]:
+        return n
+    k = head[1]
+    seen, width = _bits(inside, W_SEEN), live.shape[0] - 1
+    for j in range(width):
+        seen[k * width + j] = live[j]
+    known[k] = words[:n_words]
+    head[1] = k + 1
+    return np.int64(KNOWN - k)
 
 
 @njit(cache=True, nogil=True)
@@ -709,19 +751,29 @@ def fill_state(handles, arena, trie, texts, number, may_end):  # type: ignore[no
         return fill_tops(
             handles, arena, trie, i, sid, runs[k], runs[k + 1], runs[k + 2], zero, np.int64(-1), zero, may_end
         )
-    if kind == STRING and flags & COUNTED:
-        return np.int64(EXACT)
     if c == 0 or x & 0xFFFFFFFF != 0:
         return fill_whole(handles, arena, trie, i, c, t, x, sid, np.int64(-1), zero, may_end)
     inside = _numbers(arena, A_INSIDE)[c]
     if inside == 0 or texts == 0:
         return np.int64(EXACT)
-    most = np.int64(1) << np.int64(30)
+    most = np.int64(NO_BOUND)
     if kind == STRING:
+        low, ready = zero, False
+        if flags & COUNTED:
+            if c != FREE or t != 0:
+                return np.int64(EXACT)
+            low = mem[inst + I_LEAST] - (x >> 32)
+            room = mem[inst + I_MOST] - (x >> 32)
+            if mem[inst + I_MOST] >= 0 and room < _places(handles, H_PATH).shape[0] - 1:
+                rooms = _numbers(inside, W_ROOMS)
+                if room >= rooms.shape[0] or rooms[room] == 0:
+                    return np.int64(EXACT)
+                words, ready, most = _bits(handles, H_WORDS), True, room
+                words[: words.shape[0] - 1] = carray(as_pointer(rooms[room]), (words.shape[0] - 1,), np.uint32)
         if t == 0 or (c == FREE and flags == OTHERS):
             if t != 0 and pointer_to(inside, W_EXITS)[1] > pointer_to(handles, H_TEXTS)[1]:
                 return np.int64(EXACT)
-            return fill_string(handles, arena, trie, texts, inside, i, t, sid, zero, most, False, may_end)
+            return fill_string(handles, arena, trie, texts, inside, i, t, sid, low, most, ready, may_end)
         return np.int64(EXACT)
     words = _bits(handles, H_WORDS)
     _write_inside(inside, words)
