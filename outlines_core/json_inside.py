@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from outlines_core.kernels import inside as kernel
 from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.dfa import fill_sparse
-from outlines_core.kernels.json import OUTCOME
 from outlines_core.kernels.json_masks import (
     T_BELOW,
     T_BYTES,
@@ -29,18 +28,10 @@ from outlines_core.kernels.json_masks import (
     T_NODES,
     T_SIZE,
     T_TOKEN,
-    W_CHARS,
-    W_EXITS,
-    W_IDS,
     W_MASKS,
-    W_OTHERS,
     W_ROOMS,
-    W_ROW,
     W_SEEN,
     W_SIZE,
-    W_TEXTS,
-    W_TOKENS,
-    W_WORDS,
 )
 from outlines_core.kernels.trie import build_trie, children
 from outlines_core.trie import TokenTrie
@@ -50,7 +41,7 @@ __all__ = ["OUTSIDE", "Endings", "Inside", "trie_handles"]
 
 _SHORT: Final = 16
 OUTSIDE: Final = 1 << 30
-_ESCAPE: Final = 3  # the column of exits with the escape state
+_NONE: Final = np.zeros(0, dtype=np.int32)
 
 
 def trie_handles(info: NDArray[Any], end: NDArray[Any], token: NDArray[Any]) -> Handles:
@@ -155,20 +146,15 @@ class Inside:
     ) -> Inside:
         """From what `kernels.json.walk_inside` has found; `ids`: the set bits, if they are few; endings: of strings."""
         made = cls(words if ids is None else None, ids, exits)
-        table = Handles(W_SIZE)
-        table[W_WORDS] = words if ids is None else words[:0]
-        table[W_IDS] = ids if ids is not None else np.zeros(0, dtype=np.int32)
-        table[W_EXITS] = exits
+        row, tokens, texts, chars, others = 0, _NONE, _NONE, _NONE, exits[:0]
         if endings is not None:
-            plain = exits[:, _ESCAPE] == 0
-            outcomes = np.unique(rows[exits[plain, 1], OUTCOME])
-            if len(outcomes) > 1:
+            row, tokens, texts, chars, others = kernel.behind_quotes(trie.packed, rows, exits, endings.text)
+            if row < 0:
                 return made
-            tokens, chars = kernel.tokens_below(trie.packed, endings.text.shape[0], exits[plain])
-            table[W_ROW] = np.array([int(exits[np.argmax(plain), 1]) if len(outcomes) else 0, 0])
-            table[W_TOKENS], table[W_CHARS], table[W_TEXTS] = tokens, chars, endings.text[tokens]
-            table[W_OTHERS] = np.ascontiguousarray(exits[~plain])
-        made.table = table
+        made.table = table = Handles(W_SIZE)
+        given = words if ids is None else words[:0], ids if ids is not None else _NONE, exits
+        arrays = *given, tokens, texts, chars, others, np.array([row, 0])
+        kernel.put_addresses(*arrays, table.hold(arrays))
         return made
 
     def keep_masks(self, n: int, n_words: int, n_live: int) -> None:

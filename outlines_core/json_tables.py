@@ -38,6 +38,7 @@ from outlines_core.json_schema.shapes import bits_of, encoded, named
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels import json_masks as masks
 from outlines_core.kernels import json_objects as objects
+from outlines_core.kernels.arena import leads_elsewhere
 from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.json_memory import (
     COLON,
@@ -646,7 +647,7 @@ class JsonTables:
                 values = [sum(bit << k for k, bit in enumerate(c)) for c in others]
                 care = (1 << len(shape.key_tests)) - 1
                 recognizer = self.shared.lexemes.strings(shape.key_tests, tuple((care, v) for v in values))
-                if not _leads_elsewhere(recognizer, [encoded(text) for text in texts]):
+                if not self._leads_elsewhere(recognizer, texts):
                     care = 2 * care + 1
                     tests = (*shape.key_tests, ("str", frozenset(texts)))
                     recognizer = self.shared.lexemes.strings(tests, tuple((care, v) for v in values))
@@ -659,6 +660,14 @@ class JsonTables:
                 words[leaf >> 6] |= 1 << (leaf & 63)
         fields = (kernel.STRING, row, -1, 0, -1, flags, self._allowed(words))
         return kernel.pack(self._instance(key, ("key", frame, recognizer, texts), fields))
+
+    def _leads_elsewhere(self, recognizer: Any, listed: Sequence[str]) -> bool:
+        """Can what begins like one of the (sorted) texts always go on to become another text?  A sufficient test."""
+        arena, flat = self.shared.arena, _flat([encoded(text) for text in listed])
+        start, places, hole = self._row(recognizer), np.empty((_MAX_PLACES, 4), np.int64), np.zeros(1, np.int64)
+        while (answer := leads_elsewhere(arena.rows, start, *flat, places, hole)) < 0:
+            arena.fill(int(hole[0]))
+        return bool(answer)
 
     def _end_of_lexeme(self, i: int, code: int) -> int:
         """What follows a lexeme that ends with a code (leaf << 1 | 1, or outcome << 1)."""
@@ -687,35 +696,16 @@ class JsonTables:
         return tuple(bits >> k & 1 for k in range(len(frame.shape.key_tests)))
 
 
-def _leads_elsewhere(recognizer: Any, texts: list[bytes]) -> bool:
-    """Can what begins like one of the (sorted) texts always go on to become another text?  A sufficient test."""
-    places = [(recognizer.start, 0, 0, len(texts))]
-    for n, (state, depth, low, high) in enumerate(places):
-        if n > _MAX_PLACES or not state:
-            return False
-        row = recognizer.row(state)
-        if low < high and len(texts[low]) == depth:
-            low += 1
-        inside = 0
-        while low < high:
-            byte = texts[low][depth]
-            end = low + 1
-            while end < high and texts[end][depth] == byte:
-                end += 1
-            if row[byte]:
-                inside += 1
-                places.append((int(row[byte]), depth + 1, low, end))
-            low = end
-        if np.count_nonzero(row) <= inside:
-            return False
-    return True
+def _flat(texts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Texts one behind the other, and where each begins."""
+    indptr = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum([len(text) for text in texts], out=indptr[1:])
+    return np.frombuffer(b"".join(texts), dtype=np.uint8), indptr
 
 
 def _trie(texts: list[bytes]) -> NDArray[np.int64]:
     """The nodes of the trie of some sorted texts."""
-    flat = np.frombuffer(b"".join(texts), dtype=np.uint8)
-    indptr = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum([len(text) for text in texts], out=indptr[1:])
+    flat, indptr = _flat(texts)
     nodes = np.zeros((1 + len(flat), 6), dtype=np.int64)
     return nodes[: kernel.build_trie(flat, indptr, 0, nodes)]
 

@@ -129,7 +129,9 @@ class Arena:
         if state >= numbers.shape[0]:
             numbers = self._renumber(key, state + 1)
         if not numbers[state]:
-            self._add_states(recognizer, numbers, [state])
+            self._reserve(self.n + 1)
+            numbers[state] = self.n
+            self._add_states(recognizer, [state])
         return int(numbers[state])
 
     def owner(self, c: int) -> tuple[Any, int] | None:
@@ -140,16 +142,13 @@ class Arena:
     def fill(self, c: int) -> None:
         """Fill a row."""
         recognizer, state = self._recognizers[c], self._states[c]
-        row = self._row
-        row[:] = recognizer.row(state)  # some are read-only: for these the kernel would be compiled again
-        key = id(recognizer)
-        new = self._new_states
-        while (n := map_row(row, self._numbers[key], self.rows[c], new)) != 0:
-            if n < 0:
-                self._renumber(key, int(row.max()) + 1)
-            else:
-                self._add_states(recognizer, self._numbers[key], list(dict.fromkeys(new[:n].tolist())))
-        self.rows[c, FILLED] = 1
+        row, key = self._row, id(recognizer)
+        recognizer.write_row(state, row)
+        self._reserve(self.n + 256)
+        while (n := map_row(row, self._numbers[key], self._rows, c, self.n, self._new_states)) < 0:
+            self._renumber(key, int(row.max()) + 1)
+        if n:
+            self._add_states(recognizer, self._new_states[:n].tolist())
 
     def _renumber(self, key: int, n: int) -> NDArray[np.int32]:
         """Make room for the numbers of `n` states."""
@@ -159,18 +158,20 @@ class Arena:
         self._numbers[key] = larger
         return larger
 
-    def _add_states(self, recognizer: Any, numbers: NDArray[np.int32], states: list[int]) -> None:
-        """Rows for states that have none."""
-        first = self.n
-        self._reserve(first + len(states))
+    def _add_states(self, recognizer: Any, states: list[int]) -> None:
+        """Rows for states that have got the next numbers."""
+        first, rows = self.n, self._rows
         self.n += len(states)
         self._recognizers += [recognizer] * len(states)
         self._states += states
-        numbers[states] = range(first, self.n)
         outcomes = [self._outcome_number(recognizer, recognizer.outcome(state)) for state in states]
-        self.rows[first : self.n, OUTCOME] = outcomes
-        self.rows[first : self.n, FILLED] = 0
-        self.rows[first : self.n, NEEDED] = recognizer.needed(states) if isinstance(recognizer, StringRecognizer) else 0
+        if isinstance(recognizer, StringRecognizer):
+            rows[first : self.n, OUTCOME] = outcomes
+            rows[first : self.n, FILLED] = 0
+            rows[first : self.n, NEEDED] = recognizer.needed(states)
+        else:
+            for c, outcome in enumerate(outcomes, first):
+                rows[c, OUTCOME:] = (outcome, 0, 0)
 
     def _outcome_number(self, recognizer: Any, outcome: int) -> int:
         if outcome < 0:

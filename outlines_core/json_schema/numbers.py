@@ -382,11 +382,15 @@ class NumberRecognizer:
         Raises:
             LimitExceededError: too many states. All states made so far stay usable.
         """
+        out_row = np.empty(256, dtype=np.int32)
+        self.write_row(state, out_row)
+        return out_row
+
+    def write_row(self, state: int, out_row: NDArray[np.int32]) -> None:
+        """Write `row` into (256,) `out_row`."""
         if self._states[0, 0] > self._room:
             self._grow()
-        out_row = np.empty(256, dtype=np.int32)
         self._fill_row(self._problem, self._states, self._table, state, out_row)
-        return out_row
 
     def _grow(self) -> None:
         n, capacity = self.n_states, 4 * self._states.shape[0]

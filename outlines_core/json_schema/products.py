@@ -49,6 +49,10 @@ class _Searching:
     def row(self, state: int) -> NDArray[np.int32]:
         raise NotImplementedError
 
+    def write_row(self, state: int, out_row: NDArray[np.int32]) -> None:
+        """Write `row` into (256,) `out_row`."""
+        out_row[:] = self.row(state)
+
     def outcome(self, state: int) -> int:
         raise NotImplementedError
 

@@ -315,9 +315,15 @@ class StringRecognizer:
             LimitExceededError: too many states; the recognizer stays valid.
         """
         row = np.zeros(256, dtype=np.int32)
-        if state:
-            self._ask(kernel.fill_row, state, row)
+        self.write_row(state, row)
         return row
+
+    def write_row(self, state: int, out_row: NDArray[np.int32]) -> None:
+        """Write `row` into (256,) `out_row`."""
+        if state:
+            self._ask(kernel.fill_row, state, out_row)
+        else:
+            out_row[:] = 0
 
     def run(self, text: bytes) -> int:
         """The state after `text`."""

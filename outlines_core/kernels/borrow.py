@@ -47,6 +47,11 @@ class Handles:
         self._table[k] = array.ctypes.data, array.shape[0]
         self._arrays[k] = array  # keeps it alive
 
+    def hold(self, arrays: tuple[NDArray[Any], ...]) -> NDArray[np.int64]:
+        """Keep arrays, all C-contiguous, as the first ones.  A kernel must enter their addresses into what this returns."""
+        self._arrays[: len(arrays)] = arrays
+        return self._table
+
     def __getitem__(self, k: int) -> NDArray[Any]:
         array = self._arrays[k]
         assert array is not None

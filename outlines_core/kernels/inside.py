@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["NO_QUOTE", "OPEN_ESCAPE", "clear_longer", "closing_quotes", "set_tokens", "tokens_below"]
+from outlines_core.kernels.json_memory import OUTCOME
+
+__all__ = ["NO_QUOTE", "OPEN_ESCAPE", "behind_quotes", "clear_longer", "closing_quotes", "put_addresses", "set_tokens"]
 
 NO_QUOTE, OPEN_ESCAPE = -1, -2
 
@@ -42,24 +44,56 @@ def closing_quotes(data, indptr, out_at):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def tokens_below(vocabulary, size, exits):  # type: ignore[no-untyped-def]
-    """The tokens below exits, and the characters that they add before the exit: two int32 arrays.
+def behind_quotes(vocabulary, rows, exits, text):  # type: ignore[no-untyped-def]
+    """What ends a string, by its exits.
 
+    rows   the arena
     exits  as `kernels.json.walk_inside` leaves them
+    text   (size,) int32: the number of the text that a token says behind its first quote
+    Returns the content row of an exit that is nothing but a quote (0: there is none; -1: their outcomes differ), the
+    tokens below such exits, their texts, and the characters before the exit (int32); and the other exits.
     """
     _, end, token = vocabulary
-    n = 0
+    n, n_others, first = 0, 0, np.int64(0)
     for k in range(exits.shape[0]):
+        if exits[k, 3] != 0:
+            n_others += 1
+            continue
         n += end[exits[k, 0]] - exits[k, 0]
-    tokens, chars = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
-    n = 0
+        if first == 0:
+            first = exits[k, 1]
+        elif first > 0 and rows[exits[k, 1], OUTCOME] != rows[first, OUTCOME]:
+            first = np.int64(-1)
+    n = n if first > 0 else 0
+    tokens, texts, chars = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
+    others = np.empty((n_others, 5), dtype=np.int64)
+    n = n_others = 0
     for k in range(exits.shape[0]):
-        for node in range(exits[k, 0], end[exits[k, 0]]):
-            if token[node] < size:
-                tokens[n] = token[node]
-                chars[n] = exits[k, 2]
-                n += 1
-    return tokens[:n].copy(), chars[:n].copy()
+        if exits[k, 3] != 0:
+            for j in range(5):
+                others[n_others, j] = exits[k, j]
+            n_others += 1
+        elif first > 0:
+            for node in range(exits[k, 0], end[exits[k, 0]]):
+                if token[node] < text.shape[0]:
+                    tokens[n] = token[node]
+                    texts[n] = text[token[node]]
+                    chars[n] = exits[k, 2]
+                    n += 1
+    return first, tokens[:n], texts[:n], chars[:n], others
+
+
+@njit(cache=True, nogil=True)
+def put_addresses(words, ids, exits, tokens, texts, chars, others, head, out_table):  # type: ignore[no-untyped-def]
+    """Enter arrays into (n, 2) `out_table`, the table of a `Handles`: from row 0 on, in this order."""
+    out_table[0, 0], out_table[0, 1] = words.ctypes.data, words.shape[0]
+    out_table[1, 0], out_table[1, 1] = ids.ctypes.data, ids.shape[0]
+    out_table[2, 0], out_table[2, 1] = exits.ctypes.data, exits.shape[0]
+    out_table[3, 0], out_table[3, 1] = tokens.ctypes.data, tokens.shape[0]
+    out_table[4, 0], out_table[4, 1] = texts.ctypes.data, texts.shape[0]
+    out_table[5, 0], out_table[5, 1] = chars.ctypes.data, chars.shape[0]
+    out_table[6, 0], out_table[6, 1] = others.ctypes.data, others.shape[0]
+    out_table[7, 0], out_table[7, 1] = head.ctypes.data, head.shape[0]
 
 
 @njit(cache=True, nogil=True)

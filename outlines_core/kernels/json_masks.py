@@ -83,7 +83,8 @@ A_ROWS, A_INSIDE, A_SIZE = constants(3)
 # `first`: by byte; what is below a node, byte by byte: from where, the bytes, the nodes; the last two: behind quotes
 T_INFO, T_END, T_TOKEN, T_FIRST, T_BELOW, T_BYTES, T_NODES, T_LIVE, T_SIZE = constants(9)
 B_TOPS, B_IDS, B_EXITS, B_SIZE = constants(4)
-W_ROW, W_WORDS, W_IDS, W_TOKENS, W_TEXTS, W_CHARS, W_EXITS, W_OTHERS, W_ROOMS, W_SEEN, W_MASKS, W_SIZE = constants(12)
+# the first ones are entered by `inside.put_addresses`
+W_WORDS, W_IDS, W_EXITS, W_TOKENS, W_TEXTS, W_CHARS, W_OTHERS, W_ROW, W_ROOMS, W_SEEN, W_MASKS, W_SIZE = constants(12)
 WIDTH: Final = 259  # of a row of the arena
 NO_ROOM: Final = -4
 """There is no room for another configuration."""
