@@ -97,7 +97,7 @@ class Inside:
     """What each token does from one content state.
 
     Attributes:
-        exits: (n, 5) int64, of all tokens that leave, as `kernels.json.walk_inside` has them.
+        exits: (n, 5) int64, of all tokens that leave, as `kernels.json_content.walk_inside` has them.
         exits_at: their address, and how many they are.
         table: where `kernels.json_masks` finds all that; None: it is a string that ends with several outcomes.
         needs: uint8, what each token needs, up to 17, where that has been asked for (`limit`).
@@ -144,7 +144,7 @@ class Inside:
         trie: TokenTrie,
         endings: Endings | None,
     ) -> Inside:
-        """From what `kernels.json.walk_inside` has found; `ids`: the set bits, if they are few; endings: of strings."""
+        """From what `kernels.json_content.walk_inside` has found; `ids`: the set bits, if they are few; endings: of strings."""
         made = cls(words if ids is None else None, ids, exits)
         row, tokens, texts, chars, others = 0, _NONE, _NONE, _NONE, exits[:0]
         if endings is not None:

@@ -24,6 +24,7 @@ from outlines_core.json_schema.sat import Usable
 from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.json_stored import LEAST_STORED, Arrays, Rows, StoredNumbers, stored
 from outlines_core.kernels import json as kernel
+from outlines_core.kernels import json_content as content
 from outlines_core.kernels.borrow import Handles
 from outlines_core.kernels.dfa import mask_to_ids
 from outlines_core.kernels.inside import set_tokens
@@ -160,8 +161,10 @@ class LexemeMasks:
         self.usable = Usable(literals, **kinds)
         self.lexemes = Lexemes(limits, alphabet)
         self.arena = Arena()
-        self._words_below = np.zeros(self.trie.info.shape[0], dtype=np.uint8)
-        kernel.words_below(self.trie.packed, self._words_below)
+        self._categories = np.zeros(self.trie.info.shape[0], dtype=np.int64)
+        content.categories_below(*self.trie.packed[:2], self._categories)
+        self._usable = content.usable_categories(self.in_string)
+        self._trail = np.zeros((self.trie.max_depth + 2, 3), dtype=np.int64)
         self.lock = threading.RLock()
         self.bounds: list[int] = table.indptr.tolist()
         self.data_at = int(table.data.ctypes.data)
@@ -284,7 +287,7 @@ class LexemeMasks:
         flat = data[np.repeat(indptr[which] - starts[:-1], sizes) + np.arange(starts[-1])]
         rows = np.zeros(len(which), dtype=np.int64)
         begin = 0
-        while kernel.follow(core.mem, core.rows, c, flat, starts, begin, rows) != kernel.LIVE:
+        while content.follow(core.mem, core.rows, c, flat, starts, begin, rows) != kernel.LIVE:
             begin = int(core.mem[kernel.M_NODE])
             core.fill_hole()
         return rows
@@ -389,7 +392,7 @@ class LexemeMasks:
         if known is None:
             path = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
             path[int(self.trie.info[node]) >> 8, 1] = FREE
-            words, exits = self._walk(core, FREE, kernel.STRING, _EMPTY, path, node + 1, int(self.trie.end[node]))
+            words, exits = self._walk(core, FREE, kernel.STRING, _EMPTY, path, node)
             ids = [*unpack_ids(words).tolist(), *([int(self.trie.token[node])] if self.trie.token[node] >= 0 else [])]
             known = self._opened[node] = np.array(ids, dtype=np.int32), exits
         return known
@@ -480,26 +483,25 @@ class LexemeMasks:
         kind: int,
         lengths: NDArray[np.int32],
         path: NDArray[np.int64] | None = None,
-        node: int = 0,
-        stop: int | None = None,
+        node: int = -1,
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """The tokens in trie nodes node..stop-1 that stay inside a lexeme, and their exits."""
+        """The tokens below a trie node (-1: all) that stay inside a lexeme, and their exits."""
         words = np.zeros(self.n_words + 1, dtype=np.uint32)
         exits = np.zeros((256, 5), dtype=np.int64)
-        stop = self.trie.info.shape[0] if stop is None else stop
+        arena, trail, trie = self.arena, self._trail, self.trie_handles.address
+        depth = int(self.trie.info[node]) >> 8 if node >= 0 else 0
+        trail[depth, 0] = node
         if path is None:
             path = np.zeros((self.trie.max_depth + 2, 5), dtype=np.int64)
             path[0, 1] = c
-        core.mem[kernel.M_N_EXITS] = 0
+        fresh = True
         while True:
-            status = kernel.walk_inside(
-                core.mem, core.rows, self.trie.packed, self._words_below, kind, path, node, stop, words, lengths, exits
-            )
+            lexeme = kind, path, trail, fresh, depth, words, lengths, exits
+            status = content.walk_inside(core.mem, arena.rows, arena.loops, self._usable, trie, self._categories, *lexeme)
+            fresh = False
             if status == kernel.LIVE:
-                break
-            node = int(core.mem[kernel.M_NODE])
+                return words[: self.n_words], exits[: core.mem[kernel.M_N_EXITS]].copy()
             if status == kernel.FULL:
                 exits = np.concatenate([exits, np.zeros_like(exits)])
             else:
                 core.fill_hole()
-        return words[: self.n_words], exits[: core.mem[kernel.M_N_EXITS]].copy()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from outlines_core.json_schema.strings import StringRecognizer
 from outlines_core.kernels.arena import map_row
 from outlines_core.kernels.borrow import Handles
+from outlines_core.kernels.json_content import loops_of
 from outlines_core.kernels.json_masks import A_INSIDE, A_ROWS, A_SIZE
 from outlines_core.kernels.json_memory import FREE
 
@@ -32,13 +33,15 @@ class Arena:
             here, else -1 · is the row filled? · strings: the least number of characters that lead to an end
         n: rows in use.
         inside: (capacity,) int64: for each row the address of the table of what tokens do there, 0 if it is not known.
-        handles: where kernels find these arrays.
+        loops: (capacity,) int64: by what a filled row leads back to itself (`kernels.json_content`).
+        handles: where kernels find rows and inside.
     """
 
     def __init__(self) -> None:
         self.handles = Handles(A_SIZE)
         self.rows = np.zeros((64, 259), dtype=np.int32)
         self.inside = self.handles[A_INSIDE] = np.zeros(64, dtype=np.int64)
+        self.loops = np.zeros(64, dtype=np.int64)
         self.n = 1
         self._recognizers: list[Any] = [None]  # by row, and their states
         self._states = [0]
@@ -71,6 +74,9 @@ class Arena:
             inside = np.zeros(rows.shape[0], dtype=np.int64)
             inside[: self.n] = self.inside[: self.n]
             self.inside = self.handles[A_INSIDE] = inside
+            loops = np.zeros(rows.shape[0], dtype=np.int64)
+            loops[: self.n] = self.loops[: self.n]
+            self.loops = loops
 
     def _new(self) -> int:
         c = self.n
@@ -106,6 +112,7 @@ class Arena:
         rows[e0, 0xA0:0xC0] = one
         rows[f0, 0x90:0xC0] = two
         rows[f4, 0x80:0x90] = two
+        self.loops[free] = loops_of(rows[free], free)
 
     def _add_keyword(self, word: bytes) -> int:
         at = start = self._fixed(-1)
@@ -145,7 +152,7 @@ class Arena:
         row, key = self._row, id(recognizer)
         recognizer.write_row(state, row)
         self._reserve(self.n + 256)
-        while (n := map_row(row, self._numbers[key], self._rows, c, self.n, self._new_states)) < 0:
+        while (n := map_row(row, self._numbers[key], self._rows, self.loops, c, self.n, self._new_states)) < 0:
             self._renumber(key, int(row.max()) + 1)
         if n:
             self._add_states(recognizer, self._new_states[:n].tolist())

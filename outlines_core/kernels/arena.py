@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from outlines_core.kernels.json_content import loops_of
 from outlines_core.kernels.json_memory import FILLED
 
 __all__ = ["leads_elsewhere", "map_row"]
 
 
 @njit(cache=True, nogil=True)
-def map_row(row, numbers, rows, c, n, out_new):  # type: ignore[no-untyped-def]
+def map_row(row, numbers, rows, loops, c, n, out_new):  # type: ignore[no-untyped-def]
     """Fill row `c` of the arena, giving numbers to the states that have none: from `n` on.
 
     row      (256,) int32: states, 0 = dead
     numbers  int32: the number of each state, 0: it has none yet
     rows     the arena, with room for 256 more rows
+    loops    int64: for each row what `json_content.loops_of` says
     out_new  (256,) int32: the states that get a number
     Returns how many those are; -1, and nothing is done, if `numbers` is too short.
     """
@@ -34,6 +36,7 @@ def map_row(row, numbers, rows, c, n, out_new):  # type: ignore[no-untyped-def]
             n_new += 1
         rows[c, b] = number
     rows[c, FILLED] = 1
+    loops[c] = loops_of(rows[c], c)
     return n_new
 
 

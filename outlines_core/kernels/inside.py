@@ -48,7 +48,7 @@ def behind_quotes(vocabulary, rows, exits, text):  # type: ignore[no-untyped-def
     """What ends a string, by its exits.
 
     rows   the arena
-    exits  as `kernels.json.walk_inside` leaves them
+    exits  as `kernels.json_content.walk_inside` leaves them
     text   (size,) int32: the number of the text that a token says behind its first quote
     Returns the content row of an exit that is nothing but a quote (0: there is none; -1: their outcomes differ), the
     tokens below such exits, their texts, and the characters before the exit (int32); and the other exits.

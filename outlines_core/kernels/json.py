@@ -19,7 +19,7 @@ that what follows depends on a text that only the caller knows (the name of a ne
 While meta[M_GENERIC] is set, a unique item whose value does not matter yet is passed over instead (`json_tables`).
 
 A lexeme is left at a closing quote, or before the first byte that cannot continue a number. Inside a lexeme nothing
-depends on the stack, so the tokens that stay inside are computed once for a content state (`walk_inside`), together
+depends on the stack, so the tokens that stay inside are computed once for a content state (`json_content`), together
 with the *exits*, the trie nodes at which the lexeme ends; a mask is the former plus a walk of the latter.
 
 Values: GOTO an instance, perhaps pushing a return, or CLOSE the value with an outcome (packed, see `pack`).
@@ -173,7 +173,6 @@ __all__ = [
     "build_trie",
     "extend_trie",
     "fewest_tokens",
-    "follow",
     "pack",
     "push",
     "put_edge",
@@ -181,9 +180,7 @@ __all__ = [
     "walk",
     "walk_exits",
     "walk_groups",
-    "walk_inside",
     "walk_whitespace",
-    "words_below",
 ]
 
 _ZERO, _TOP = np.int64(0), np.int64(0xFFFF)
@@ -816,150 +813,11 @@ def fewest_tokens(vocabulary, text, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def words_below(vocabulary, out_flags):  # type: ignore[no-untyped-def]
-    """out_flags[node] = 1 if nothing but ASCII letters and digits comes below a trie node, of which there are some."""
-    info, end, _ = vocabulary
-    for node in range(info.shape[0] - 1, -1, -1):
-        flag = end[node] - node > 2
-        child = np.int64(node) + 1
-        while child < end[node]:
-            b = np.int64(info[child]) & 255
-            if not (48 <= b <= 57 or 65 <= b <= 90 or 97 <= b <= 122):
-                flag = False
-                break
-            child += 1
-        out_flags[node] = flag
-
-
-@njit(cache=True, nogil=True)
-def _keeps_words(rows, c):  # type: ignore[no-untyped-def]
-    """Do ASCII letters and digits lead from row `c` (filled) back to it?"""
-    for b in range(48, 123):
-        if rows[c, b] != c and (b <= 57 or 65 <= b <= 90 or b >= 97):
-            return False
-    return True
-
-
-@njit(cache=True, nogil=True)
-def walk_inside(mem, rows, vocabulary, words, kind, path, node, stop, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
-    """Tokens that stay inside a lexeme of which nothing but its content state counts, and the nodes where it ends.
-
-    words     (n_nodes,) uint8, from `words_below`
-    node, stop  nodes to walk
-    kind      STRING or PLAIN
-    path      (max_depth + 2, 5) int64: instance 0, c, escape state (without a count), characters read, last 8 bytes
-    out_mask  (n_words + 1,) uint32; bits are added
-    lengths   (size,) int32 or empty: characters that tokens need which stay inside: their own, and then to an end;
-              of those that end within an escape, one for it and nothing for what follows
-    exits     (n, 5) int64: node; before it: c, characters, escape state, the last 8 bytes
-    Returns LIVE when done; HOLE or FULL (exits): go on at meta[M_NODE].  meta[M_N_EXITS] counts the exits.
-    """
-    info, end, token = vocabulary
-    consts = mem[R_CONSTS]
-    counting = lengths.shape[0] > 0
-    zero = np.int64(0)
-    tested, keeps = np.int64(-1), False
-    while node < stop:
-        packed = np.int64(info[node])
-        depth = packed >> 8
-        b = packed & 255
-        c, x, n = path[depth - 1, 1], path[depth - 1, 2], path[depth - 1, 3]
-        if not _row_filled(mem, rows, c):
-            mem[M_NODE] = node
-            return HOLE
-        leaving = False
-        if kind == PLAIN:
-            to = np.int64(rows[c, b])
-            leaving = to == 0 and rows[c, OUTCOME] >= 0 and mem[consts + 8 * b] < CLASSES - 1
-            status = LIVE if to != 0 else DEAD
-        else:
-            stage = x >> 19 & 7
-            if b == 0x22 and stage != ESCAPED and stage != PENDING_ESCAPED:
-                status = DEAD
-                leaving = stage == PENDING or (stage == 0 and rows[c, OUTCOME] >= 0)
-                n += stage == PENDING
-                to = zero
-            elif x == 0 and b >= 0x20 and b != 0x5C and b != 0xED and mem[consts + 8 * b + 1] != 0:
-                to = np.int64(rows[c, b])
-                status = LIVE if to != 0 else DEAD
-                n += (b & 0xC0) != 0x80
-            else:
-                status, to, _, x = _in_string(mem, rows, zero, c, zero, (n << 32) | x, b)  # instance 0 counts
-                if status == HOLE:
-                    mem[M_NODE] = node
-                    return status
-                n = x >> 32
-                x &= 0xFFFFFFFF
-        if leaving:
-            k = mem[M_N_EXITS]
-            if k >= exits.shape[0]:
-                mem[M_NODE] = node
-                return FULL
-            exits[k, 0] = node
-            exits[k, 1] = c
-            exits[k, 2] = n
-            exits[k, 3] = x if kind != PLAIN else zero
-            exits[k, 4] = path[depth - 1, 4]
-            mem[M_N_EXITS] = k + 1
-            node = np.int64(end[node])
-            continue
-        if status != LIVE:
-            node = np.int64(end[node])
-            continue
-        path[depth, 0] = 0
-        path[depth, 1] = to
-        path[depth, 2] = x
-        path[depth, 3] = n
-        path[depth, 4] = path[depth - 1, 4] << 8 | b
-        if words[node] != 0 and kind == STRING and x == 0 and to != tested and rows[to, FILLED] != 0:
-            tested = to
-            keeps = _keeps_words(rows, to)
-        if words[node] != 0 and kind == STRING and x == 0 and to == tested and keeps:
-            for m in range(node, end[node]):
-                t = token[m]
-                out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
-                if counting and t < lengths.shape[0]:
-                    lengths[t] = n + (np.int64(info[m]) >> 8) - depth + rows[to, NEEDED]
-            node = np.int64(end[node])
-            continue
-        t = token[node]
-        out_mask[t >> 5] |= np.uint32(1) << np.uint32(t & 31)
-        if counting and t < lengths.shape[0]:
-            stage = x >> 19 & 7
-            within = stage != 0 and stage != RAW_ED
-            lengths[t] = n + (np.int64(1) if within else np.int64(rows[to, NEEDED]))
-        node += 1
-    return LIVE
-
-
-@njit(cache=True, nogil=True)
-def follow(mem, rows, c, data, indptr, begin, out_rows):  # type: ignore[no-untyped-def]
-    """Which content row texts that stay inside a string lead to from row `c`, 0 if they die.
-
-    data, indptr  the texts' bytes, uint8 and int64 offsets
-    begin         the text to begin with: 0, or meta[M_NODE] after HOLE
-    out_rows      (n,) int64
-    """
-    for k in range(begin, out_rows.shape[0]):
-        at, x = np.int64(c), np.int64(0)
-        status = np.int64(LIVE)
-        for m in range(indptr[k], indptr[k + 1]):
-            status, at, _, x = _in_string(mem, rows, _ZERO, at, _ZERO, x, np.int64(data[m]))  # instance 0 counts
-            if status != LIVE:
-                break
-        if status == HOLE:
-            mem[M_NODE] = k
-            return status
-        out_rows[k] = at if status == LIVE else _ZERO
-    return np.int64(LIVE)
-
-
-@njit(cache=True, nogil=True)
 def walk_exits(mem, rows, vocabulary, i, t0, sid, exits, before, low, high, path, given, out_mask):  # type: ignore[no-untyped-def]
     """`walk` below every exit of a lexeme.
 
     i, t0, sid  of the lexeme's configuration where the tokens begin
-    exits       as `walk_inside` leaves them; only those with low <= characters <= high
+    exits       as `json_content.walk_inside` leaves them; only those with low <= characters <= high
     before      bytes on the way to an exit that are in front of the lexeme
     meta        meta[M_EXIT], meta[M_NODE]: where to begin (0, -1), and where to go on after a status other than LIVE
     """

@@ -564,7 +564,7 @@ def fill_exits(  # type: ignore[no-untyped-def]
 ):
     """Add the tokens below the exits of a lexeme to the words as they are; then as `fill_whole`.
 
-    exits      address of (n_exits, 5) int64, as `kernels.json.walk_inside` leaves them
+    exits      address of (n_exits, 5) int64, as `kernels.json_content.walk_inside` leaves them
     low, high  only exits with so many characters before them
     exit_      as in `fill_tops`
     """
@@ -661,7 +661,7 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
     texts      table of the texts behind a closing quote (T_*)
     inside     table of what tokens do (W_*): words, or ids, of those that stay inside; those that end the string at a
                content row, with the texts behind the quote and the characters before it; exits, as
-               `kernels.json.walk_inside` leaves them, of all tokens that leave, and of those that do it otherwise; and
+               `kernels.json_content.walk_inside` leaves them, of all tokens that leave, and of those that do it otherwise; and
                masks, each with the texts that may stand behind the quote: whatever the schema is, they decide
     low, high  only tokens with so many characters before the end
     ready      are the tokens that stay inside written already?
