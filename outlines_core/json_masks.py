@@ -210,7 +210,7 @@ class LexemeMasks:
                 return known
             if c == FREE:
                 return self._any_string(core)
-            known = self._any_number(core, c) or self._enduring(core, c)
+            known = self._any_number(core, c) or self._like_any_string(core, c) or self._enduring(core, c)
             if known is None:
                 known = self._keep(c, kind, *self._walk(core, c, kind, _EMPTY))
         return known
@@ -244,6 +244,21 @@ class LexemeMasks:
         known = self.limited(core, FREE)
         known.room(room, self.n_words)
         self._nbytes += 4 * self.n_words
+
+    def _like_any_string(self, core: JsonTables, c: int) -> Inside | None:
+        """`inside` of a string that goes on like any string, but for a few characters; None of others."""
+        owner = self.arena.owner(c)
+        if owner is None or isinstance(owner[0], NumberRecognizer):
+            return None
+        arena = self.arena
+        if not arena.rows[c, FILLED]:
+            arena.fill(c)
+        while (answer := content.is_like_any_string(core.mem, arena.rows, arena.loops, self._usable, c)) == kernel.HOLE:
+            core.fill_hole()
+        any_string = (self._inside.get(FREE) or self._any_string(core)) if answer else None
+        if any_string is None or any_string.words is None:  # of few tokens: a walk takes no time
+            return None
+        return self._keep(c, kernel.STRING, *self._walk(core, c, kernel.STRING, _EMPTY, less_than=any_string.words))
 
     def _enduring(self, core: JsonTables, c: int) -> Inside | None:
         """`inside` of a string in which anything may follow for long, from that of any string; None of others.
@@ -484,9 +499,15 @@ class LexemeMasks:
         lengths: NDArray[np.int32],
         path: NDArray[np.int64] | None = None,
         node: int = -1,
+        less_than: NDArray[np.uint32] | None = None,
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """The tokens below a trie node (-1: all) that stay inside a lexeme, and their exits."""
+        """The tokens below a trie node (-1: all) that stay inside a lexeme, and their exits.
+
+        less_than: more tokens do not.
+        """
         words = np.zeros(self.n_words + 1, dtype=np.uint32)
+        if less_than is not None:
+            words[: self.n_words] = less_than
         exits = np.zeros((256, 5), dtype=np.int64)
         arena, trail, trie = self.arena, self._trail, self.trie_handles.address
         depth = int(self.trie.info[node]) >> 8 if node >= 0 else 0
@@ -496,7 +517,7 @@ class LexemeMasks:
             path[0, 1] = c
         fresh = True
         while True:
-            lexeme = kind, path, trail, fresh, depth, words, lengths, exits
+            lexeme = kind, path, trail, fresh, depth, words, lengths, exits, less_than is not None
             status = content.walk_inside(core.mem, arena.rows, arena.loops, self._usable, trie, self._categories, *lexeme)
             fresh = False
             if status == kernel.LIVE:

@@ -5,8 +5,8 @@ which lie side by side, so that what is dead costs no memory access, and at most
 many rows lead back to themselves by all letters, say, or by all characters. For each node it is known which *categories*
 of characters come below it; where a row leads back to itself by all of these, everything below stays inside.
 
-Categories are of ASCII characters; all others together are one, BEYOND, if what comes below a node are whole characters
-(or a token ends within one) provided that one begins there. What cannot be summed up so is OPAQUE.
+Categories are of ASCII characters, and of others by the first byte of their UTF-8, provided that what comes below a node
+are whole characters (or a token ends within one). What cannot be summed up so is OPAQUE.
 """
 
 from __future__ import annotations
@@ -39,13 +39,30 @@ from outlines_core.kernels.json_memory import (
     STRING,
 )
 
-__all__ = ["categories_below", "follow", "loops_of", "usable_categories", "walk_inside"]
+__all__ = ["categories_below", "follow", "is_like_any_string", "loops_of", "usable_categories", "walk_inside"]
 
+_MOST_OTHER: Final = 24
 _NO_CATEGORY: Final = 58
+# from, to, bytes of the character. Spaces and line ends beyond ASCII begin with C2, E1, E2, E3 or EF, so these are apart.
+_LEADS: Final = (
+    (0xC2, 0xC2, 2),
+    (0xC3, 0xDF, 2),
+    (0xE0, 0xE0, 3),
+    (0xE1, 0xE1, 3),
+    (0xE2, 0xE2, 3),
+    (0xE3, 0xE3, 3),
+    (0xE4, 0xEC, 3),
+    (0xEE, 0xEE, 3),
+    (0xEF, 0xEF, 3),
+    (0xF0, 0xF0, 4),
+    (0xF1, 0xF3, 4),
+    (0xF4, 0xF4, 4),
+)
+_FIRST_LEAD: Final = 40
 
 
 def _categories() -> NDArray[np.uint8]:
-    """(256,) uint8: hexadecimal and other letters, digits, and each other printable character by itself."""
+    """(256,) uint8: hexadecimal and other letters, digits, each other printable character; groups of first bytes."""
     found = np.full(256, _NO_CATEGORY, dtype=np.uint8)
     number = 5
     for byte in range(0x20, 0x7F):
@@ -55,12 +72,15 @@ def _categories() -> NDArray[np.uint8]:
         groups = (char.isdigit(), char in "abcdef", char.islower(), char in "ABCDEF", char.isupper())
         found[byte] = groups.index(True) if True in groups else number
         number += True not in groups
+    for k, (first, last, _) in enumerate(_LEADS):
+        found[first : last + 1] = _FIRST_LEAD + k
     return found
 
 
 CATEGORY: Final = _categories()
 _OPAQUE: Final = np.int64(1) << np.int64(61)
-_BEYOND: Final = np.int64(1) << np.int64(60)
+_BEYOND: Final = np.int64((1 << len(_LEADS)) - 1 << _FIRST_LEAD)
+_MOST_BEYOND: Final = np.int64(1 << int(CATEGORY[0xC3]) | 1 << int(CATEGORY[0xE4]))
 _ASKED: Final = np.int64(1) << np.int64(59)
 # where a walk of bytes from the root is: at the begin of a character, or what must come to end one; or it cannot be said
 _BEGIN, _ONE, _TWO, _THREE, _E0, _F0, _F4, _LOST = range(8)
@@ -100,10 +120,7 @@ def _after(at, b):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def categories_below(info, end, out_bits):  # type: ignore[no-untyped-def]
-    """The categories of the characters below each node of a trie, a bit for each: (n_nodes,) int64 `out_bits`.
-
-    _BEYOND stands only at nodes where a character begins, read from the root.
-    """
+    """The categories of the characters below each node of a trie, a bit for each: (n_nodes,) int64 `out_bits`."""
     n = info.shape[0]
     place = np.empty(n, dtype=np.uint8)  # before the node
     after = np.zeros(int(info.max() >> 8) + 2 if n else 1, dtype=np.uint8)
@@ -119,36 +136,40 @@ def categories_below(info, end, out_bits):  # type: ignore[no-untyped-def]
         while child < end[node]:
             b = np.int64(info[child]) & 255
             lost = _after(place[child], b) == _LOST
-            if b >= 0x80:
-                bits |= _OPAQUE if lost else _BEYOND
-            elif CATEGORY[b] == _NO_CATEGORY or (lost and place[child] != _LOST):
+            if b >= 0x80 and place[child] != _BEGIN and not lost:
+                pass  # it is of the category of the character's first byte
+            elif CATEGORY[b] == _NO_CATEGORY or (lost and (b >= 0x80 or place[child] != _LOST)):
                 bits |= _OPAQUE
             else:
                 bits |= np.int64(1) << np.int64(CATEGORY[b])
             bits |= out_bits[child]
             child = np.int64(end[child])
         out_bits[node] = bits
-    for node in range(n):
-        if out_bits[node] & _BEYOND != 0 and node + 1 < end[node] and place[node + 1] != _BEGIN:
+    for node in range(n):  # within a character; only now, since those above sum up what is below
+        if node + 1 < end[node] and place[node + 1] != _BEGIN and place[node + 1] != _LOST:
+            out_bits[node] |= _OPAQUE
+        elif out_bits[node] & _BEYOND != 0 and place[node + 1] == _LOST:
             out_bits[node] |= _OPAQUE
 
 
 @njit(cache=True, nogil=True)
 def usable_categories(usable):  # type: ignore[no-untyped-def]
-    """The categories, and _BEYOND, all of whose bytes are usable: (256,) bool."""
+    """The categories all of whose bytes are usable: (256,) bool."""
     bits = ~np.int64(0)
-    for b in range(256):
-        if not usable[b]:
-            bits &= ~(np.int64(1) << np.int64(CATEGORY[b]) if b < 0x80 else _BEYOND)
+    for b in range(0x20, 256):
+        if not usable[b] and CATEGORY[b] != _NO_CATEGORY:
+            bits &= ~(np.int64(1) << np.int64(CATEGORY[b]))
+        elif not usable[b] and 0x80 <= b < 0xC0:
+            bits &= ~_BEYOND
     return bits
 
 
 @njit(cache=True, nogil=True)
 def loops_of(row, c):  # type: ignore[no-untyped-def]
     """The categories by all of whose characters row `c` leads back to itself."""
-    bits = (np.int64(1) << np.int64(58)) - 1
+    bits = (np.int64(1) << np.int64(_FIRST_LEAD)) - 1
     for b in range(0x20, 0x7F):
-        if row[b] != c:
+        if row[b] != c and CATEGORY[b] != _NO_CATEGORY:
             bits &= ~(np.int64(1) << np.int64(CATEGORY[b]))
     return bits
 
@@ -168,15 +189,11 @@ def _all_lead(rows, c, low, high):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _loops_beyond(mem, rows, c):  # type: ignore[no-untyped-def]
-    """Does row `c` (filled) lead back to itself by all characters beyond ASCII, but those that begin with ED?
-
-    1, 0, or HOLE.
-    """
-    # first byte from, to; second byte from, to; how many bytes
-    leads = ((0xC2, 0xDF, 2), (0xE0, 0xE0, 3), (0xE1, 0xEC, 3), (0xEE, 0xEF, 3), (0xF0, 0xF0, 4), (0xF1, 0xF3, 4))
-    for k in range(7):
-        first, last, size = leads[k] if k < 6 else (0xF4, 0xF4, 4)
+def _ask_beyond(mem, rows, loops, c):  # type: ignore[no-untyped-def]
+    """Add to loops[c] by what characters beyond ASCII row `c` (filled) leads back to itself.  LIVE or HOLE."""
+    bits = np.int64(0)
+    for k in range(len(_LEADS)):
+        first, last, size = _LEADS[k]
         low, high = np.int64(0x80), np.int64(0xBF)
         if first == 0xE0:
             low = np.int64(0xA0)
@@ -185,22 +202,52 @@ def _loops_beyond(mem, rows, c):  # type: ignore[no-untyped-def]
         elif first == 0xF4:
             high = np.int64(0x8F)
         at = _all_lead(rows, np.int64(c), first, last)
-        for j in range(1, size):
-            if at <= 0:
-                return np.int64(0)
+        for _ in range(1, size):
+            if at == 0:
+                break
             to = _all_lead(rows, at, low, high)
             if to < 0:
                 mem[M_KIND] = HOLE_ROW
                 mem[M_A] = at
                 return np.int64(HOLE)
             at, low, high = to, np.int64(0x80), np.int64(0xBF)
-        if at != c:
-            return np.int64(0)
-    return np.int64(1)
+        if at == c:
+            bits |= np.int64(1) << np.int64(_FIRST_LEAD + k)
+    loops[c] |= _ASKED | bits
+    return np.int64(LIVE)
 
 
 @njit(cache=True, nogil=True)
-def walk_inside(mem, rows, loops, usable, trie, bits, kind, path, trail, fresh, depth, out_mask, lengths, exits):  # type: ignore[no-untyped-def]
+def is_like_any_string(mem, rows, loops, usable, c):  # type: ignore[no-untyped-def]
+    """Does row `c` (filled) lead back to itself, or to one other row that does so, by nearly all characters?
+
+    1, 0 or HOLE.
+    """
+    if ~usable != 0:
+        return np.int64(0)
+    main, n = np.int64(0), 0  # the row that most characters lead to, if one has the majority
+    for b in range(0x20, 0x7F):
+        if n == 0:
+            main = np.int64(rows[c, b])
+        n += 1 if rows[c, b] == main else -1
+    if main == 0:
+        return np.int64(0)
+    if rows[main, FILLED] == 0:
+        mem[M_KIND] = HOLE_ROW
+        mem[M_A] = main
+        return np.int64(HOLE)
+    n = 0
+    for b in range(0x20, 0x7F):
+        n += (rows[c, b] != main) + (rows[main, b] != main)
+    if n > _MOST_OTHER:
+        return np.int64(0)
+    if loops[main] & _ASKED == 0 and _ask_beyond(mem, rows, loops, main) == HOLE:
+        return np.int64(HOLE)
+    return np.int64(loops[main] & _MOST_BEYOND == _MOST_BEYOND)
+
+
+@njit(cache=True, nogil=True)
+def walk_inside(mem, rows, loops, usable, trie, bits, kind, path, trail, fresh, depth, out_mask, lengths, exits, less):  # type: ignore[no-untyped-def]
     """Tokens that stay inside a lexeme of which nothing but its content state counts, and the nodes where it ends.
 
     loops     (n_rows,) int64: what `loops_of` says of filled rows; what lies beyond ASCII is added
@@ -215,6 +262,7 @@ def walk_inside(mem, rows, loops, usable, trie, bits, kind, path, trail, fresh, 
     lengths   (size,) int32 or empty: characters that tokens need which stay inside: their own, and then to an end;
               of those that end within an escape, one for it and nothing for what follows
     exits     (n, 5) int64: node; before it: c, characters, escape state, the last 8 bytes
+    less      are all tokens set that could stay inside? Then bits of those that do not are cleared.
     Returns LIVE when done; HOLE or FULL (exits): call again.  meta[M_N_EXITS] counts the exits.
     """
     pointer, n = pointer_to(trie, T_END)
@@ -285,6 +333,9 @@ def walk_inside(mem, rows, loops, usable, trie, bits, kind, path, trail, fresh, 
                     exits[e, 3] = x if kind != PLAIN else zero
                     exits[e, 4] = path[depth, 4]
                     mem[M_N_EXITS] = e + 1
+                if less:
+                    for m in range(nodes[k], end[nodes[k]]):
+                        out_mask[token[m] >> 5] &= ~(np.uint32(1) << np.uint32(token[m] & 31))
                 k += 1
                 continue
             node = np.int64(nodes[k])
@@ -296,14 +347,15 @@ def walk_inside(mem, rows, loops, usable, trie, bits, kind, path, trail, fresh, 
                     return np.int64(HOLE)
                 if kind == STRING and inner == 0:
                     missing = bits[node] & ~(loops[to] & usable)
-                    if missing == _BEYOND and not counting and usable & _BEYOND != 0 and loops[to] & _ASKED == 0:
-                        answer = _loops_beyond(mem, rows, to)
-                        if answer == HOLE:
+                    if missing & _BEYOND & usable != 0 and loops[to] & _ASKED == 0 and missing & ~_BEYOND == 0:
+                        if not counting and _ask_beyond(mem, rows, loops, to) == HOLE:
                             trail[depth, 1] = k
                             mem[M_NODE] = depth
                             return np.int64(HOLE)
-                        loops[to] |= _ASKED | (_BEYOND if answer == 1 else zero)
                         missing = bits[node] & ~(loops[to] & usable)
+                    if missing == 0 and less:
+                        k += 1
+                        continue
                     if missing == 0 and not (counting and bits[node] & _BEYOND != 0):
                         for m in range(node, end[node]):
                             t = token[m]
