@@ -18,7 +18,7 @@ from outlines_core.json_schema.machine import Machine
 from outlines_core.json_states import NO_RECORDS, JsonStates, Records
 from outlines_core.kernels import json as kernel
 from outlines_core.kernels import json_masks as masks
-from outlines_core.kernels.dfa import mask_hash, mask_to_ids
+from outlines_core.kernels.dfa import mask_to_ids
 from outlines_core.kernels.json_memory import FREE
 from outlines_core.limits import Limits
 from outlines_core.types import DEAD, FINISHED, FIRST_STATE
@@ -39,7 +39,7 @@ class JsonMasks(MaskedCore, JsonStates):
         self.masks: dict[int, NDArray[np.int32]] = {}
         self._by_config: dict[Any, NDArray[np.int32]] = {}
         self._n_exact = 0
-        self._dense: dict[int, NDArray[np.int32]] = {}
+        self._dense: dict[int, tuple[NDArray[np.int32], int]] = {}
         self._mask_bytes = 0
         handles = self.handles
         self._words = handles[masks.H_WORDS] = np.zeros(self.n_words + 1, dtype=np.uint32)
@@ -271,11 +271,10 @@ class JsonMasks(MaskedCore, JsonStates):
         """What `_make` has left: ids if they are few, else the words."""
         if n <= self.room:
             return self._ids[:n].copy()
-        mine = self._words[: self.n_words].copy()
-        key = int(mask_hash(mine))
-        words = mine.view(np.int32)
+        key = masks.words_hash(self.handles.address)
         known = self._dense.get(key)
-        if known is None or known.tobytes() != words.tobytes():
-            known = self._dense[key] = words
+        if known is None or not masks.words_are(self.handles.address, known[1]):
+            words = self._words[: self.n_words].copy()
+            known = self._dense[key] = words.view(np.int32), int(words.ctypes.data)
             self._mask_bytes += words.nbytes
-        return known
+        return known[0]

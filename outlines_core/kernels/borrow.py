@@ -17,7 +17,7 @@ from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["Handles", "as_pointer", "constants", "pointer_to"]
+__all__ = ["Handles", "as_pointer", "constants", "pointer_to", "trailing_zeros"]
 
 
 def constants(n: int) -> Iterator[int]:
@@ -72,6 +72,18 @@ def _as_pointer(_context: Any, address: Any) -> Any:
 
 
 as_pointer: Any = intrinsic(_as_pointer)
+
+
+def _trailing_zeros(_context: Any, word: Any) -> Any:
+    """How many of the lowest bits of a number that is not 0 are 0."""
+
+    def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+trailing_zeros: Any = intrinsic(_trailing_zeros)
 
 
 @njit(cache=True, nogil=True)

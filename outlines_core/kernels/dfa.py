@@ -21,7 +21,9 @@ look-arounds). Kernels that call each other stay in this file (numba's cache doe
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import carray, njit  # type: ignore[attr-defined]
+
+from outlines_core.kernels.borrow import as_pointer, trailing_zeros
 
 __all__ = [
     "ACCEPT",
@@ -62,6 +64,7 @@ DONE, FULL, HOLE = 0, 1, 2
 M_N_STATES, M_GENERATION, M_NODE, M_HOLE_STATE, M_HOLE_CLASS, M_LAZY, M_WALK = range(7)
 META_SIZE = 7
 LANES = 8
+_BLOCK = 32
 _HASH_SEED = 1469598103934665603
 _HASH_PRIME = 1099511628211
 
@@ -383,53 +386,59 @@ def _popcount(word):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def mask_to_ids(mask, out_ids):  # type: ignore[no-untyped-def]
-    """Write the set ids of `mask` in order and return how many there are.
+    """Write the set ids of `mask` (contiguous) in order and return how many there are.
 
     If they do not fit, the number returned is only known to be larger than there is room.
     """
     n, room = np.int64(0), out_ids.shape[0]
-    n_words = mask.shape[0]
+    n_pairs = mask.shape[0] >> 1
+    pairs = carray(as_pointer(mask.ctypes.data), (n_pairs,), np.uint64)  # two words at once
     first = 0
-    while first < n_words:
-        last = first + 8
-        if last <= n_words:  # most words are empty
-            some = mask[first] | mask[first + 1] | mask[first + 2] | mask[first + 3]
-            some |= mask[first + 4] | mask[first + 5] | mask[first + 6] | mask[first + 7]
-            if some == 0:
-                first = last
-                continue
-        else:
-            last = n_words
-        for w in range(first, last):
-            word = np.uint32(mask[w])
-            while word != 0:
-                if n >= room:
-                    return n + 1
-                rest = np.uint32(word & np.uint32(word - np.uint32(1)))  # without the lowest bit
-                out_ids[n] = w * 32 + _popcount(np.uint32((word ^ rest) - np.uint32(1)))
-                n += 1
-                word = rest
+    while first < n_pairs:
+        last = min(first + _BLOCK, n_pairs)
+        some = np.uint64(0)
+        for k in range(first, last):  # most of a mask is empty
+            some |= pairs[k]
+        if some != 0:
+            for k in range(first, last):
+                pair = pairs[k]
+                while pair != 0:
+                    if n >= room:
+                        return n + 1
+                    out_ids[n] = 64 * k + np.int64(trailing_zeros(pair))
+                    n += 1
+                    pair &= pair - np.uint64(1)
         first = last
+    if mask.shape[0] & 1:
+        word = np.uint64(mask[2 * n_pairs]) & np.uint64(0xFFFFFFFF)
+        while word != 0:
+            if n >= room:
+                return n + 1
+            out_ids[n] = 64 * n_pairs + np.int64(trailing_zeros(word))
+            n += 1
+            word &= word - np.uint64(1)
     return n
 
 
 @njit(cache=True, nogil=True)
 def mask_hash(mask):  # type: ignore[no-untyped-def]
-    """A 64-bit hash of a mask (uint32), in four independent lanes."""
+    """A 64-bit hash of a mask (contiguous uint32), in four independent lanes."""
     prime = np.uint64(0x9E3779B97F4A7C15)
     a, b, c, d = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-    n = mask.shape[0] & ~3
+    pairs = carray(as_pointer(mask.ctypes.data), (mask.shape[0] >> 1,), np.uint64)
+    n = pairs.shape[0] & ~3
     for w in range(0, n, 4):
+        a = (a ^ pairs[w]) * prime
+        b = (b ^ pairs[w + 1]) * prime
+        c = (c ^ pairs[w + 2]) * prime
+        d = (d ^ pairs[w + 3]) * prime
+        a ^= a >> np.uint64(29)  # what is high comes down, or it would only ever move up
+        b ^= b >> np.uint64(31)
+        c ^= c >> np.uint64(33)
+        d ^= d >> np.uint64(35)
+    for w in range(2 * n, mask.shape[0]):
         a = (a ^ np.uint64(mask[w])) * prime
-        b = (b ^ np.uint64(mask[w + 1])) * prime
-        c = (c ^ np.uint64(mask[w + 2])) * prime
-        d = (d ^ np.uint64(mask[w + 3])) * prime
-    for w in range(n, mask.shape[0]):
-        a = (a ^ np.uint64(mask[w])) * prime
-    a ^= a >> np.uint64(29)
-    b ^= b >> np.uint64(31)
-    c ^= c >> np.uint64(33)
-    d ^= d >> np.uint64(35)
+        a ^= a >> np.uint64(29)
     return np.int64((a * prime ^ b) * prime ^ (c * prime ^ d))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray, njit  # type: ignore[attr-defined]
 
 from outlines_core.kernels.borrow import as_pointer, constants, pointer_to
-from outlines_core.kernels.dfa import mask_to_ids
+from outlines_core.kernels.dfa import mask_hash, mask_to_ids
 from outlines_core.kernels.json import _child, _text_at, step, walk, walk_exits
 from outlines_core.kernels.json_memory import (
     CLASSES,
@@ -75,6 +75,8 @@ __all__ = [
     "fill_whole",
     "intern",
     "step_one",
+    "words_are",
+    "words_hash",
 ]
 
 _handles = constants(13)
@@ -287,6 +289,25 @@ def _finished(handles, words, may_end):  # type: ignore[no-untyped-def]
     last = words.shape[0] - 1
     words[last] = 0  # where nodes without a token have set a bit
     return np.int64(mask_to_ids(words, _small(handles, H_IDS)))
+
+
+@njit(cache=True, nogil=True)
+def words_hash(handles):  # type: ignore[no-untyped-def]
+    """A hash of the mask that was made last."""
+    words = _bits(handles, H_WORDS)
+    return mask_hash(words[: words.shape[0] - 1])
+
+
+@njit(cache=True, nogil=True)
+def words_are(handles, words):  # type: ignore[no-untyped-def]
+    """Is the mask that was made last the one at an address?"""
+    mine = _bits(handles, H_WORDS)
+    n = mine.shape[0] - 1
+    other = carray(as_pointer(words), (n,), np.uint32)
+    differ = np.uint32(0)
+    for k in range(n):
+        differ |= mine[k] ^ other[k]
+    return differ == 0
 
 
 @njit(cache=True, nogil=True)
