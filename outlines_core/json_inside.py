@@ -146,14 +146,14 @@ class Inside:
     ) -> Inside:
         """From what `kernels.json_content.walk_inside` has found; `ids`: the set bits, if they are few; endings: of strings."""
         made = cls(words if ids is None else None, ids, exits)
-        row, tokens, texts, chars, others = 0, _NONE, _NONE, _NONE, exits[:0]
+        row, tokens, texts, chars, others, starts = 0, _NONE, _NONE, _NONE, exits[:0], _NONE
         if endings is not None:
-            row, tokens, texts, chars, others = kernel.behind_quotes(trie.packed, rows, exits, endings.text)
+            row, tokens, texts, chars, others, starts = kernel.behind_quotes(trie.packed, rows, exits, endings.text)
             if row < 0:
                 return made
         made.table = table = Handles(W_SIZE)
         given = words if ids is None else words[:0], ids if ids is not None else _NONE, exits
-        arrays = *given, tokens, texts, chars, others, np.array([row, 0])
+        arrays = *given, tokens, texts, chars, others, starts, np.array([row, 0])
         kernel.put_addresses(*arrays, table.hold(arrays))
         return made
 

@@ -51,9 +51,19 @@ def behind_quotes(vocabulary, rows, exits, text):  # type: ignore[no-untyped-def
     exits  as `kernels.json_content.walk_inside` leaves them
     text   (size,) int32: the number of the text that a token says behind its first quote
     Returns the content row of an exit that is nothing but a quote (0: there is none; -1: their outcomes differ), the
-    tokens below such exits, their texts, and the characters before the exit (int32); and the other exits.
+    tokens below such exits, their texts, and the characters before the exit (int32); the other exits; and (257,) int32:
+    where exits behind each first byte begin.
     """
-    _, end, token = vocabulary
+    info, end, token = vocabulary
+    starts = np.zeros(257, dtype=np.int32)
+    top = k = 0
+    for b in range(256):  # both are ascending
+        starts[b] = k
+        if top < info.shape[0] and info[top] & 255 == b:
+            top = np.int64(end[top])
+            while k < exits.shape[0] and exits[k, 0] < top:
+                k += 1
+    starts[256] = k
     n, n_others, first = 0, 0, np.int64(0)
     for k in range(exits.shape[0]):
         if exits[k, 3] != 0:
@@ -80,11 +90,11 @@ def behind_quotes(vocabulary, rows, exits, text):  # type: ignore[no-untyped-def
                     texts[n] = text[token[node]]
                     chars[n] = exits[k, 2]
                     n += 1
-    return first, tokens[:n], texts[:n], chars[:n], others
+    return first, tokens[:n], texts[:n], chars[:n], others, starts
 
 
 @njit(cache=True, nogil=True)
-def put_addresses(words, ids, exits, tokens, texts, chars, others, head, out_table):  # type: ignore[no-untyped-def]
+def put_addresses(words, ids, exits, tokens, texts, chars, others, starts, head, out_table):  # type: ignore[no-untyped-def]
     """Enter arrays into (n, 2) `out_table`, the table of a `Handles`: from row 0 on, in this order."""
     out_table[0, 0], out_table[0, 1] = words.ctypes.data, words.shape[0]
     out_table[1, 0], out_table[1, 1] = ids.ctypes.data, ids.shape[0]
@@ -93,7 +103,8 @@ def put_addresses(words, ids, exits, tokens, texts, chars, others, head, out_tab
     out_table[4, 0], out_table[4, 1] = texts.ctypes.data, texts.shape[0]
     out_table[5, 0], out_table[5, 1] = chars.ctypes.data, chars.shape[0]
     out_table[6, 0], out_table[6, 1] = others.ctypes.data, others.shape[0]
-    out_table[7, 0], out_table[7, 1] = head.ctypes.data, head.shape[0]
+    out_table[7, 0], out_table[7, 1] = starts.ctypes.data, starts.shape[0]
+    out_table[8, 0], out_table[8, 1] = head.ctypes.data, head.shape[0]
 
 
 @njit(cache=True, nogil=True)

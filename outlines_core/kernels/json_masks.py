@@ -86,7 +86,8 @@ A_ROWS, A_INSIDE, A_SIZE = constants(3)
 T_INFO, T_END, T_TOKEN, T_FIRST, T_BELOW, T_BYTES, T_NODES, T_LIVE, T_SIZE = constants(9)
 B_TOPS, B_IDS, B_EXITS, B_SIZE = constants(4)
 # the first ones are entered by `inside.put_addresses`
-W_WORDS, W_IDS, W_EXITS, W_TOKENS, W_TEXTS, W_CHARS, W_OTHERS, W_ROW, W_ROOMS, W_SEEN, W_MASKS, W_SIZE = constants(12)
+_tables = constants(13)
+W_WORDS, W_IDS, W_EXITS, W_TOKENS, W_TEXTS, W_CHARS, W_OTHERS, W_STARTS, W_ROW, W_ROOMS, W_SEEN, W_MASKS, W_SIZE = _tables
 WIDTH: Final = 259  # of a row of the arena
 NO_ROOM: Final = -4
 """There is no room for another configuration."""
@@ -620,19 +621,29 @@ def _write_inside(inside, words):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _clear_texts(mem, vocabulary, words, path, t, exits, out):  # type: ignore[no-untyped-def]
-    """Forbid the tokens below the exits at which a known text is complete; out: these exits, and how many."""
-    n = 0
-    for k in range(exits.shape[0]):
-        node = _text_at(mem, vocabulary, exits, np.int64(0), k, t, path)
-        if node > 0 and mem[mem[R_NODES] + 6 * node + 3] >= 0:
-            for j in range(5):
-                out[n, j] = exits[k, j]
-            n += 1
-            top = exits[k, 0]
-            for m in range(top, vocabulary[1][top]):
-                token = vocabulary[2][m]
-                words[token >> 5] &= ~(np.uint32(1) << np.uint32(token & 31))
+def _clear_texts(mem, vocabulary, words, path, t, exits, starts, out):  # type: ignore[no-untyped-def]
+    """Forbid the tokens below the exits at which a known text is complete; out: these exits, and how many.
+
+    starts  (257,) int32: where the exits behind each first byte begin
+    """
+    n = np.int64(0)
+    at = mem[R_NODES] + 6 * t
+    for j in range(-2, mem[at + 1]):  # a quote at once, an escape, what known texts begin with
+        b = np.int64(0x22) if j == -2 else np.int64(0x5C)
+        if j >= 0:
+            b = mem[mem[R_NODES] + 6 * (mem[at] + j) + 2]
+            if b == 0x22 or b == 0x5C:
+                continue
+        for k in range(starts[b], starts[b + 1]):
+            node = _text_at(mem, vocabulary, exits, np.int64(0), k, t, path)
+            if node > 0 and mem[mem[R_NODES] + 6 * node + 3] >= 0:
+                for m in range(5):
+                    out[n, m] = exits[k, m]
+                n += 1
+                top = exits[k, 0]
+                for m in range(top, vocabulary[1][top]):
+                    token = vocabulary[2][m]
+                    words[token >> 5] &= ~(np.uint32(1) << np.uint32(token & 31))
     return n
 
 
@@ -730,7 +741,7 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
                 return status
     if t != 0:  # a token that completes a known text does what that one asks for
         found = _places(handles, H_TEXTS)
-        n = _clear_texts(mem, vocabulary, words, path, t, _places(inside, W_EXITS), found)
+        n = _clear_texts(mem, vocabulary, words, path, t, _places(inside, W_EXITS), _small(inside, W_STARTS), found)
         if n > 0:
             mem[M_EXIT] = 0
             mem[M_NODE] = -1
