@@ -87,7 +87,7 @@ def _object(core: JsonCore, frame: ObjectFrame, point: int) -> str:
         expected = [f'"," and then {" or ".join(expected)}']
     if point != NEXT and frame.closing is not None:
         expected.append('"}"')
-    text = f"in an object{_by(frame.place)}, expected: {' or '.join(expected)}"
+    text = f"in an object{_by(core, frame)}, expected: {' or '.join(expected)}"
     required = _required(core, frame)
     return f"{text}; still required: {_listed(required, len(required), joint=' and ')}" if required else text
 
@@ -109,7 +109,7 @@ def _array(core: JsonCore, frame: ArrayFrame, point: int) -> str:
         expected.append(f'"," and then {item}' if point == AFTER else item)
     if point != NEXT and frame.closing is not None:
         expected.append('"]"')
-    return f"in an array{_by(frame.place)}, expected: {' or '.join(expected)}"
+    return f"in an array{_by(core, frame)}, expected: {' or '.join(expected)}"
 
 
 def _values(core: JsonCore, goal: Goal) -> str:
@@ -125,7 +125,7 @@ def _values(core: JsonCore, goal: Goal) -> str:
         f = machine.part(goal, which)
         if f != FALSE and (machine.sat.arrays(f) if which == ARRAYS else machine.sat.objects(f)):
             kinds.append(kind)
-    return (" or ".join(kinds) or "none") + _by(goal.place)
+    return (" or ".join(kinds) or "none") + _by(core, goal)
 
 
 def _string(core: JsonCore, i: int, t: int, x: int) -> str:
@@ -140,7 +140,7 @@ def _string(core: JsonCore, i: int, t: int, x: int) -> str:
     if info[0] == "key":
         known = f"of the key {_listed(texts, len(texts))}" if texts else ""
         other = "of another key" if core.inst[i, kernel.I_FLAGS] & kernel.OTHERS else ""
-        return f"the rest {' or '.join(filter(None, (known, other)))} is expected{_by(info[1].place)}{escape}"
+        return f"the rest {' or '.join(filter(None, (known, other)))} is expected{_by(core, info[1])}{escape}"
     if info[0] == "texts":
         return f"the rest of {_listed(texts, len(texts))} is expected{escape}"
     counted = core.inst[i, kernel.I_FLAGS] & kernel.COUNTED
@@ -148,7 +148,7 @@ def _string(core: JsonCore, i: int, t: int, x: int) -> str:
     goal = info[1] if info[0] == "recognized" else info[2] if counted else None
     if goal is not None:
         f = core.machine.part(goal, STRINGS)
-        return f"the rest of a string{_constraint(core, f)}{so_far} is expected{_by(goal.place)}{escape}"
+        return f"the rest of a string{_constraint(core, f)}{so_far} is expected{_by(core, goal)}{escape}"
     return f"the rest of a string is expected{escape}"
 
 
@@ -157,7 +157,7 @@ def _plain(core: JsonCore, i: int, c: int) -> str:
     what = "a word such as null"
     if info[0] == "number":
         goal = info[1]
-        what = f"a number{_constraint(core, core.machine.part(goal, NUMBERS))}{_by(goal.place)}"
+        what = f"a number{_constraint(core, core.machine.part(goal, NUMBERS))}{_by(core, goal)}"
     done = " (it may be complete)" if core.rows[c, kernel.OUTCOME] >= 0 else ""
     return f"the rest of {what} is expected{done}"
 
@@ -220,5 +220,5 @@ def _listed(values: Iterable[Any], n: int, joint: str = ", ") -> str:
     return joint.join(shown) + more
 
 
-def _by(place: str) -> str:
-    return f" (schema #{place})"
+def _by(core: JsonCore, what: Goal | ObjectFrame | ArrayFrame) -> str:
+    return f" (schema #{core.machine.lowering.place(what.place)})"

@@ -144,7 +144,13 @@ class Inside:
         trie: TokenTrie,
         endings: Endings | None,
     ) -> Inside:
-        """From what `kernels.json_content.walk_inside` has found; `ids`: the set bits, if they are few; endings: of strings."""
+        """From what a walk has found.
+
+        Args:
+            words, ids: the tokens that stay inside: all bits, and where they are few, a list.
+            exits: as `kernels.json_content.walk_inside` leaves them.
+            endings: for strings.
+        """
         made = cls(words if ids is None else None, ids, exits)
         row, tokens, texts, chars, others, starts = 0, _NONE, _NONE, _NONE, exits[:0], _NONE
         if endings is not None:

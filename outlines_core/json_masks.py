@@ -210,7 +210,7 @@ class LexemeMasks:
                 return known
             if c == FREE:
                 return self._any_string(core)
-            known = self._any_number(core, c) or self._like_any_string(core, c) or self._enduring(core, c)
+            known = self._any_number(core, c) or self._enduring(core, c) or self._like_any_string(core, c)
             if known is None:
                 known = self._keep(c, kind, *self._walk(core, c, kind, _EMPTY))
         return known
@@ -237,7 +237,8 @@ class LexemeMasks:
 
     def string_mask(self, k: int) -> NDArray[np.int32]:
         """Mask `k` of those that kernels keep of any string."""
-        return self._inside[FREE].masks[k]
+        mask: NDArray[np.int32] = self._inside[FREE].masks[k]
+        return mask
 
     def make_room(self, core: JsonTables, room: int) -> None:
         """Let kernels know the tokens that stay inside any string and need at most so many characters."""
@@ -518,7 +519,8 @@ class LexemeMasks:
         fresh = True
         while True:
             lexeme = kind, path, trail, fresh, depth, words, lengths, exits, less_than is not None
-            status = content.walk_inside(core.mem, arena.rows, arena.loops, self._usable, trie, self._categories, *lexeme)
+            rows = core.mem, arena.rows, arena.loops
+            status = content.walk_inside(*rows, self._usable, trie, self._categories, *lexeme)
             fresh = False
             if status == kernel.LIVE:
                 return words[: self.n_words], exits[: core.mem[kernel.M_N_EXITS]].copy()

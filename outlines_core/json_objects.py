@@ -61,6 +61,8 @@ class _Keys:
 
     def bits(self, keys: int) -> int:
         """A set of keys as a set of leaves."""
+        if keys == (1 << len(self.leaves)) - 1:
+            return keys
         leaves = self.leaves
         return sum(1 << leaves[k] for k in bits_of(keys))
 

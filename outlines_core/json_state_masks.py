@@ -187,7 +187,8 @@ class JsonMasks(MaskedCore, JsonStates):
         may_end = self.accepting[state]
         while (n := int(masks.fill_string(*tables, i, t, sid, low, high, ready, may_end))) < 0:
             if n <= masks.KNOWN:
-                return inside.masks[masks.KNOWN - n]
+                known: NDArray[np.int32] = inside.masks[masks.KNOWN - n]
+                return known
             if n == kernel.HOLE:
                 self.fill_hole()
             elif n == kernel.FULL:
@@ -220,7 +221,9 @@ class JsonMasks(MaskedCore, JsonStates):
             exit_, node = self.mem[[kernel.M_EXIT, kernel.M_NODE]].tolist()
             given = self._resolve(n, state, node)
 
-    def _fill_exits(self, state: int, config: list[int], exits: tuple[int, int], low: int, high: int) -> NDArray[np.int32]:
+    def _fill_exits(
+        self, state: int, config: list[int], exits: tuple[int, int], low: int, high: int
+    ) -> NDArray[np.int32]:
         """Walk the subtrees of exits, at an address."""
         i, _, t, _, sid = config
         exit_, node, given, may_end = 0, -1, 0, self.accepting[state]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from outlines_core.json_masks import LexemeMasks, Whitespace
 from outlines_core.json_objects import ObjectForms
 from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula
+from outlines_core.json_schema.lower import TRUE_SUB
 from outlines_core.json_schema.machine import (
     ARRAYS,
     NUMBERS,
@@ -213,11 +215,11 @@ class JsonTables:
 
     def _place_of(self, kind: int, a: int) -> str:
         """The schema that a hole belongs to."""
-        if kind == kernel.HOLE_RETURN:
-            return self.return_of(a).place
         if kind == kernel.HOLE_ROW:
             return ""
-        return next((part.place for part in self.info(a) if isinstance(part, (Goal, ObjectFrame, ArrayFrame))), "")
+        parts = (self.return_of(a),) if kind == kernel.HOLE_RETURN else self.info(a)
+        places = (part.place for part in parts if isinstance(part, (Return, Goal, ObjectFrame, ArrayFrame)))
+        return self.machine.lowering.place(next(places, TRUE_SUB))
 
     def grow(self) -> None:
         """Make room in the stack, the hash, and for states of plain objects."""
@@ -698,8 +700,7 @@ class JsonTables:
 
 def _flat(texts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Texts one behind the other, and where each begins."""
-    indptr = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum([len(text) for text in texts], out=indptr[1:])
+    indptr = np.array([0, *accumulate(map(len, texts))], dtype=np.int64)
     return np.frombuffer(b"".join(texts), dtype=np.uint8), indptr
 
 

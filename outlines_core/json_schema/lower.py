@@ -129,12 +129,21 @@ class Lowering:
 
     def place(self, sub: Sub) -> str:
         """The JSON pointer of a sub, "" where it is made up."""
+        node = self._origin(sub)
+        return node.pointer if node is not None else ""
+
+    def below(self, subs: Iterable[Sub], sub: Sub) -> Sub:
+        """The first of `subs` that has a place; else `sub`."""
+        return next((one for one in subs if self._origin(one) is not None), sub)
+
+    def _origin(self, sub: Sub) -> SchemaNode | None:
+        """The node of a sub, None where it is made up, and of the whole schema."""
         what = self.subs[sub]
-        if isinstance(what, tuple) and isinstance(what[0], SchemaNode):
-            return what[0].pointer
-        if isinstance(what, tuple):
-            return next(filter(None, map(self.place, what)), "")
-        return ""
+        if not isinstance(what, tuple):
+            return None
+        if isinstance(what[0], SchemaNode):
+            return what[0] if what[0].place != "" else None
+        return next(filter(None, map(self._origin, what)), None)
 
     # -- nodes ------------------------------------------------------------------------------------------------------
 

@@ -40,11 +40,16 @@ Outcome: TypeAlias = tuple[bool, ...]
 
 
 class Goal:
-    """What a value must fulfil.  Interned.  `is_single`: one formula must become true, and that is all."""
+    """What a value must fulfil.  Interned.
+
+    Attributes:
+        is_single: one formula must become true, and that is all.
+        place: the sub that it comes from (`Lowering.place` says where that is).
+    """
 
     __slots__ = ("alive", "cubes", "id", "is_single", "place", "watched")
 
-    def __init__(self, number: int, watched: tuple[Split, ...], cubes: Cubes, place: str) -> None:
+    def __init__(self, number: int, watched: tuple[Split, ...], cubes: Cubes, place: Sub) -> None:
         self.id, self.watched, self.cubes, self.place = number, watched, cubes, place
         self.is_single = len(watched) == 1 and cubes == ONLY
         self.alive: bool | None = None
@@ -89,7 +94,7 @@ class Return:
         self.seen: Seen = NOBODY
         self.record = self.sound = False
         self.key = ""
-        self.place = ""
+        self.place = TRUE_SUB
         self.after: dict[Outcome, Frame | None] = {}
 
 
@@ -98,7 +103,7 @@ class ArrayFrame:
 
     __slots__ = ("closing", "cubes", "formulas", "goal", "id", "item", "place")
 
-    def __init__(self, number: int, formulas: tuple[Formula, ...], cubes: Cubes, goal: Formula, place: str) -> None:
+    def __init__(self, number: int, formulas: tuple[Formula, ...], cubes: Cubes, goal: Formula, place: Sub) -> None:
         self.id, self.formulas, self.cubes, self.goal, self.place = number, formulas, cubes, goal, place
         self.closing: Outcome | None = None
         self.item: Return | bool | None = None
@@ -131,7 +136,7 @@ class ObjectFrame:
         goal: Formula,
         blocked: int,
         seen: Seen,
-        place: str,
+        place: Sub,
     ) -> None:
         self.id, self.shape, self.formulas, self.cubes, self.goal = number, shape, formulas, cubes, goal
         self.blocked, self.seen, self.place = blocked, seen, place
@@ -192,7 +197,7 @@ class Machine:
 
     # -- goals ------------------------------------------------------------------------------------------------------
 
-    def goal(self, watched: tuple[Split, ...], cubes: Cubes, place: str = "") -> Goal:
+    def goal(self, watched: tuple[Split, ...], cubes: Cubes, place: Sub = TRUE_SUB) -> Goal:
         key = (watched, cubes)
         found = self._goals.get(key)
         if found is None:
@@ -200,7 +205,7 @@ class Machine:
         return found
 
     def goal_of_sub(self, sub: Sub) -> Goal:
-        return self.goal((self.lowering.split(sub),), ONLY, self.lowering.place(sub))
+        return self.goal((self.lowering.split(sub),), ONLY, sub)
 
     def combined(self, formulas: tuple[Formula, ...], cubes: Cubes) -> Formula:
         """What must become true: the cubes carried out on the formulas."""
@@ -265,7 +270,7 @@ class Machine:
         cubes: Cubes,
         subs: dict[int, Sub],
         rest_fits: Callable[[Formula], bool],
-        place: str,
+        place: Sub,
     ) -> Return | None:
         """The return of a child, `formulas` being what is left behind it: over rest atoms and atoms in `subs`.
 
@@ -440,7 +445,7 @@ class Machine:
     def open_array(self, goal: Goal) -> ArrayFrame | None:
         return self.array(tuple(split[ARRAYS] for split in goal.watched), goal.cubes, goal.place)
 
-    def array(self, formulas: tuple[Formula, ...], cubes: Cubes, place: str) -> ArrayFrame | None:
+    def array(self, formulas: tuple[Formula, ...], cubes: Cubes, place: Sub) -> ArrayFrame | None:
         """The frame of an array of which `formulas` are left to fulfil; None if that cannot be."""
         key = (formulas, cubes)
         if key in self._arrays:
@@ -479,7 +484,7 @@ class Machine:
             if all(p > 0 and formulas.is_atom(p) and formulas.payload(p)[0] in ("I", "C", "U") for p in parts):
                 return self._plain_item(frame, parts, unique)
         after = tuple(formulas.substitute(f, lambda a: sat.item_step(a, subs), memo) for f in frame.formulas)
-        made = self._watch(after, frame.cubes, subs, sat.arrays, _below(lowering, subs.values(), frame.place))
+        made = self._watch(after, frame.cubes, subs, sat.arrays, lowering.below(subs.values(), frame.place))
         if made is not None:
             made.record = unique
         return made
@@ -514,7 +519,7 @@ class Machine:
                 sub = lowering.sub_of_split(lowering.splits.all([lowering.split(sub), split]))
         if not sat.sub(sub):
             return None
-        goal = self.goal((lowering.split(sub),), ONLY, lowering.place(sub) or frame.place)
+        goal = self.goal((lowering.split(sub),), ONLY, lowering.below((sub,), frame.place))
         made = self._return(goal, (after,), frame.cubes)
         made.record = unique
         return made
@@ -535,7 +540,7 @@ class Machine:
         cubes: Cubes,
         blocked: int,
         seen: Seen,
-        place: str,
+        place: Sub,
         *,
         sound: bool = False,
     ) -> ObjectFrame | None:
@@ -646,7 +651,7 @@ class Machine:
             def rest_fits(f: Formula) -> bool:
                 return self.sat.rest_of_object(shape, f, blocked, seen)
 
-            made = self._watch(after, frame.cubes, subs, rest_fits, _below(lowering, subs.values(), place))
+            made = self._watch(after, frame.cubes, subs, rest_fits, lowering.below(subs.values(), place))
         if made is not None:
             made.shape, made.blocked, made.seen, made.place = shape, blocked, seen, place
             made.key = shape.keys[key] if isinstance(key, int) else name or ""
@@ -710,12 +715,12 @@ class Machine:
         left = [*plain.rest, self.formulas.atom(("r", required))] if required else plain.rest
         return self.formulas.all(left)
 
-    def member_goal(self, shape: ObjectShape, plain: PlainObject, key: Key, place: str) -> Goal:
+    def member_goal(self, shape: ObjectShape, plain: PlainObject, key: Key, place: Sub) -> Goal:
         """The goal of the value of a key, which must be possible."""
         sub = self._asked(shape, plain, key)
         watched = (self.lowering.split(sub),)
         found = self._goals.get((watched, ONLY))
-        return found if found is not None else self.goal(watched, ONLY, _below(self.lowering, (sub,), place))
+        return found if found is not None else self.goal(watched, ONLY, self.lowering.below((sub,), place))
 
     def takes_others(self, shape: ObjectShape, plain: PlainObject) -> bool:
         """Does a conjunction allow keys that are not known, without any test of keys?"""
@@ -739,7 +744,7 @@ class Machine:
             options.setdefault(lowering.split(sub), (sub, []))[1].append(left)
         if not options:
             return None
-        place = _below(lowering, (sub for sub, _ in options.values()), frame.place)
+        place = lowering.below((sub for sub, _ in options.values()), frame.place)
         if len(options) == 1:
             split, (_, after) = next(iter(options.items()))
             made = self._return(self.goal((split,), ONLY, place), (formulas.any(after),), ONLY)
@@ -860,7 +865,3 @@ class Machine:
                 given=self.n_frames + len(self.returns),
                 limit=limit,
             )
-
-
-def _below(lowering: Lowering, subs: Any, place: str) -> str:
-    return next(filter(None, (lowering.place(sub) for sub in subs)), place)

@@ -48,7 +48,7 @@ class Handles:
         self._arrays[k] = array  # keeps it alive
 
     def hold(self, arrays: tuple[NDArray[Any], ...]) -> NDArray[np.int64]:
-        """Keep arrays, all C-contiguous, as the first ones.  A kernel must enter their addresses into what this returns."""
+        """Keep C-contiguous arrays as the first ones.  A kernel must enter their addresses into what this returns."""
         self._arrays[: len(arrays)] = arrays
         return self._table
 

@@ -56,7 +56,7 @@ def behind_quotes(vocabulary, rows, exits, text):  # type: ignore[no-untyped-def
     """
     info, end, token = vocabulary
     starts = np.zeros(257, dtype=np.int32)
-    top = k = 0
+    top, k = np.int64(0), 0
     for b in range(256):  # both are ascending
         starts[b] = k
         if top < info.shape[0] and info[top] & 255 == b:

@@ -2,11 +2,12 @@
 
 A walk goes down the vocabulary's trie and the content rows side by side. It looks at the bytes of a node's children,
 which lie side by side, so that what is dead costs no memory access, and at most of what lives it does not look at all:
-many rows lead back to themselves by all letters, say, or by all characters. For each node it is known which *categories*
-of characters come below it; where a row leads back to itself by all of these, everything below stays inside.
+many rows lead back to themselves by all letters, say, or by all characters. For each node it is known which
+*categories* of characters come below it; where a row leads back to itself by all of these, everything below stays
+inside.
 
-Categories are of ASCII characters, and of others by the first byte of their UTF-8, provided that what comes below a node
-are whole characters (or a token ends within one). What cannot be summed up so is OPAQUE.
+Categories are of ASCII characters, and of others by the first byte of their UTF-8, provided that what comes below a
+node are whole characters (or a token ends within one). What cannot be summed up so is OPAQUE.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ __all__ = ["categories_below", "follow", "is_like_any_string", "loops_of", "usab
 
 _MOST_OTHER: Final = 24
 _NO_CATEGORY: Final = 58
-# from, to, bytes of the character. Spaces and line ends beyond ASCII begin with C2, E1, E2, E3 or EF, so these are apart.
+# first bytes of characters, and their size; spaces and line ends beyond ASCII begin with C2, E1, E2, E3 or EF
 _LEADS: Final = (
     (0xC2, 0xC2, 2),
     (0xC3, 0xDF, 2),
@@ -82,7 +83,7 @@ _OPAQUE: Final = np.int64(1) << np.int64(61)
 _BEYOND: Final = np.int64((1 << len(_LEADS)) - 1 << _FIRST_LEAD)
 _MOST_BEYOND: Final = np.int64(1 << int(CATEGORY[0xC3]) | 1 << int(CATEGORY[0xE4]))
 _ASKED: Final = np.int64(1) << np.int64(59)
-# where a walk of bytes from the root is: at the begin of a character, or what must come to end one; or it cannot be said
+# where a walk of bytes from the root is: at the begin of a character, or what must come to end one, or it is not known
 _BEGIN, _ONE, _TWO, _THREE, _E0, _F0, _F4, _LOST = range(8)
 
 

@@ -85,9 +85,10 @@ A_ROWS, A_INSIDE, A_SIZE = constants(3)
 # `first`: by byte; what is below a node, byte by byte: from where, the bytes, the nodes; the last two: behind quotes
 T_INFO, T_END, T_TOKEN, T_FIRST, T_BELOW, T_BYTES, T_NODES, T_LIVE, T_SIZE = constants(9)
 B_TOPS, B_IDS, B_EXITS, B_SIZE = constants(4)
-# the first ones are entered by `inside.put_addresses`
-_tables = constants(13)
-W_WORDS, W_IDS, W_EXITS, W_TOKENS, W_TEXTS, W_CHARS, W_OTHERS, W_STARTS, W_ROW, W_ROOMS, W_SEEN, W_MASKS, W_SIZE = _tables
+# the first nine are entered by `inside.put_addresses`
+_inside = constants(13)
+W_WORDS, W_IDS, W_EXITS, W_TOKENS, W_TEXTS, W_CHARS, W_OTHERS, W_STARTS, W_ROW = (next(_inside) for _ in range(9))
+W_ROOMS, W_SEEN, W_MASKS, W_SIZE = _inside
 WIDTH: Final = 259  # of a row of the arena
 NO_ROOM: Final = -4
 """There is no room for another configuration."""
@@ -693,8 +694,8 @@ def fill_string(handles, arena, trie, texts, inside, i, t, sid, low, high, ready
     texts      table of the texts behind a closing quote (T_*)
     inside     table of what tokens do (W_*): words, or ids, of those that stay inside; those that end the string at a
                content row, with the texts behind the quote and the characters before it; exits, as
-               `kernels.json_content.walk_inside` leaves them, of all tokens that leave, and of those that do it otherwise; and
-               masks, each with the texts that may stand behind the quote: whatever the schema is, they decide
+               `kernels.json_content.walk_inside` leaves them, of all tokens that leave, and of those that do it
+               otherwise; masks, each with the texts that may stand behind the quote, which decide about all of it
     low, high  only tokens with so many characters before the end
     ready      are the tokens that stay inside written already?
     """
