@@ -64,6 +64,11 @@ def fill_masks(
         for i in group:
             automata[i].fill_mask(states[i], out[rows[i]])
 
+    if len(walks) + bool(others) < 2 or threads == 1:
+        fill(others)
+        for group in walks.values():
+            fill(group)
+        return
     waiting = deque(walks.values())
 
     def walk() -> None:

@@ -231,14 +231,16 @@ def _regexes() -> None:
 
 
 def _logits() -> None:
-    from outlines_core.kernels.masking import apply_masks, match_rows
+    from outlines_core.kernels.masking import apply_masks, apply_masks_at, match_rows, rows_continue
 
     masks, is_open = np.ones((1, 1), dtype=np.uint32), np.zeros(1, dtype=np.uint8)
     for dtype in (np.int16, np.int32, np.int64):
         scores = np.zeros((1, 6), dtype=dtype)
         apply_masks(scores, masks, dtype(-1), 0, 1, np.empty_like(scores), is_open)
+        apply_masks_at(scores.ctypes.data, scores.ctypes.data, 6, masks, dtype(-1), 0, 1, is_open)
     rows = np.zeros((1, 2), dtype=np.int64)
     match_rows(rows, 1, rows, 1, np.full(1, -1, dtype=np.int64))
+    rows_continue(rows, 1, rows)
 
 
 def _byte_masses() -> None:

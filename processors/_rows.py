@@ -16,8 +16,11 @@ the new ids and the answers are copied to the host, once.
 
 from __future__ import annotations
 
+import importlib
 import weakref
 from collections import deque
+from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,27 +123,45 @@ class RowTracker:
                 another call than that of the last start are prompts.
         """
         n_rows, n = ids.shape
+        on_host = not self._on_device and ids.device.type == "cpu"
+        if on_host and flags is None and n > self._start and (call is None or call is self.call):
+            step = self._next_column(ids)
+            if step is not None:
+                return step
         found = [t for t in reversed(self._tracks) if t.length >= n - 1 and len(t.links) % n_blocks == 0]
         if n <= self._start or (call is not None and call is not self.call):
             found = []
         rows: Any = ids.detach()
-        if self._on_device or ids.device.type != "cpu":
-            sources, tokens, on_host = self._match_on_device(rows, found, n_blocks, flags)
+        if not on_host:
+            sources, tokens, flags_here = self._match_on_device(rows, found, n_blocks, flags)
         else:
             rows = np.ascontiguousarray(rows.numpy())
-            on_host = [] if flags is None else flags.tolist()
+            flags_here = [] if flags is None else flags.tolist()
             sources, tokens = _match_on_host(rows, found, n_blocks), rows[:, -1].tolist() if n else []
         links = [track.link(row, n - 1) for track, row in sources]
         if not links or any(link is None for link in links):
             self._pending = rows, [], False
             self._next_call = None if call is None else weakref.ref(call)
-            return Step(True, [], [], 0, on_host)
+            return Step(True, [], [], 0, flags_here)
         known = [link for link in links if link is not None]
         newest = self._tracks[-1]
         in_place = newest.length == n - 1 and len(newest.links) == n_rows
         in_place = in_place and all(track is newest and row == r for r, (track, row) in enumerate(sources))
         self._pending = rows, known, in_place
-        return Step(False, tokens, [link.state for link in known], n - self._start, on_host)
+        return Step(False, tokens, [link.state for link in known], n - self._start, flags_here)
+
+    def _next_column(self, ids: torch.Tensor) -> Step | None:
+        """`match` where each row continues the row of its number in the newest track: nearly always."""
+        if not self._tracks:
+            return None
+        (n_rows, n), newest = ids.shape, self._tracks[-1]
+        if newest.length != n - 1 or len(newest.links) != n_rows:
+            return None
+        rows = np.ascontiguousarray(ids.detach().numpy())
+        if not _kernels().rows_continue(rows, n - 1, newest.ids):
+            return None
+        self._pending = rows, newest.links, True
+        return Step(False, rows[:, -1].tolist(), [link.state for link in newest.links], n - self._start, [])
 
     def commit(self, states: list[Any]) -> None:
         """Remember the rows of the last `match` with their states."""
@@ -227,12 +248,17 @@ class RowTracker:
         return self._weights[:length]
 
 
+@cache
+def _kernels() -> ModuleType:
+    """Imported when they are needed: numba takes a while."""
+    return importlib.import_module("outlines_core.kernels.masking")
+
+
 def _match_on_host(ids: NDArray[np.int64], found: list[_Track], n_blocks: int) -> list[tuple[_Track, int]]:
     """For each row the (track, row) that it continues; [] if some row continues none."""
     if not found:
         return []
-    from outlines_core.kernels.masking import match_rows
-
+    match_rows = _kernels().match_rows
     n_rows, n = ids.shape
     row_of = np.full(n_rows, -1, dtype=np.int64)
     if match_rows(ids, n - 1, found[0].ids, n_blocks, row_of) == 0:
@@ -248,8 +274,7 @@ def _match_on_host(ids: NDArray[np.int64], found: list[_Track], n_blocks: int) -
 
 def _rows_on_host(ids: torch.Tensor, track: _Track, n_blocks: int) -> list[int]:
     """For each row the row of `track` that it continues, or -1: copies both over and compares them."""
-    from outlines_core.kernels.masking import match_rows
-
+    match_rows = _kernels().match_rows
     rows = np.full(ids.shape[0], -1, dtype=np.int64)
     here, there = (np.ascontiguousarray(x.cpu().numpy()) for x in (ids, track.ids))
     match_rows(here, ids.shape[1] - 1, there, n_blocks, rows)

@@ -9,7 +9,9 @@ pass over new memory: what a decoding loop that owns its logits wants.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,13 +23,13 @@ from outlines_core.bitmask import n_words
 
 __all__ = ["MaskBuffer", "apply_mask"]
 
-_PATTERNS: dict[torch.dtype, tuple[torch.dtype, np.signedinteger[Any]]] = {
-    torch.float16: (torch.int16, np.int16(-1024)),  # 0xFC00
-    torch.bfloat16: (torch.int16, np.int16(-128)),  # 0xFF80
-    torch.float32: (torch.int32, np.int32(-8388608)),  # 0xFF800000
-    torch.float64: (torch.int64, np.int64(-4503599627370496)),  # 0xFFF0000000000000
+_PATTERNS: dict[torch.dtype, np.signedinteger[Any]] = {
+    torch.float16: np.int16(-1024),  # 0xFC00
+    torch.bfloat16: np.int16(-128),  # 0xFF80
+    torch.float32: np.int32(-8388608),  # 0xFF800000
+    torch.float64: np.int64(-4503599627370496),  # 0xFFF0000000000000
 }
-"""Float dtype -> the integer dtype of its bit patterns, and the pattern of -inf."""
+"""Float dtype -> the bit pattern of -inf, an integer of as many bits."""
 
 _PARALLEL_BYTES = 8 * 2**20
 """Logits of this size and more are shared out to threads; below, starting them costs what they save."""
@@ -98,30 +100,34 @@ def apply_mask(
 def _apply_on_host(
     scores: torch.Tensor, words: NDArray[Any], out_open: NDArray[np.uint8] | None, out: torch.Tensor | None
 ) -> torch.Tensor:
-    from outlines_core.kernels.masking import apply_masks
-
-    integer, minus_infinity = _PATTERNS[scores.dtype]
+    kernel = _kernel()
+    minus_infinity = _PATTERNS[scores.dtype]
     if not scores.is_contiguous():
         scores = scores.contiguous()
     masked = torch.empty_like(scores) if out is None else out.detach()
-    n_rows = scores.shape[0]
+    n_rows, n_columns = scores.shape
     is_open = np.empty(n_rows, dtype=np.uint8) if out_open is None else out_open
-    patterns = scores.view(integer).numpy()
-    target = patterns if masked.data_ptr() == scores.data_ptr() else masked.view(integer).numpy()
     words = np.ascontiguousarray(words).view(np.uint32)
-    n_threads = min(n_rows, torch.get_num_threads())
-    if n_threads == 1 or scores.numel() * scores.element_size() < _PARALLEL_BYTES:
-        apply_masks(patterns, words, minus_infinity, 0, n_rows, target, is_open)
+    what = scores.data_ptr(), masked.data_ptr(), n_columns, words, minus_infinity
+    if n_rows * n_columns * scores.element_size() < _PARALLEL_BYTES or torch.get_num_threads() == 1 or n_rows == 1:
+        kernel(*what, 0, n_rows, is_open)
     else:
+        n_threads = min(n_rows, torch.get_num_threads())
         cuts = [n_rows * k // n_threads for k in range(n_threads + 1)]
-        parts = [
-            _pool(n_threads - 1).submit(apply_masks, patterns, words, minus_infinity, begin, end, target, is_open)
-            for begin, end in pairwise(cuts[1:])
-        ]
-        apply_masks(patterns, words, minus_infinity, 0, cuts[1], target, is_open)
+        pool = _pool(n_threads - 1)
+        parts = [pool.submit(kernel, *what, begin, end, is_open) for begin, end in pairwise(cuts[1:])]
+        kernel(*what, 0, cuts[1], is_open)
         for part in parts:
             part.result()
     return masked
+
+
+@cache
+def _kernel() -> Callable[..., None]:
+    """`kernels.masking.apply_masks_at`, imported when it is needed: numba takes a while."""
+    from outlines_core.kernels.masking import apply_masks_at
+
+    return apply_masks_at
 
 
 def _pool(n_threads: int) -> ThreadPoolExecutor:

@@ -74,7 +74,7 @@ def _as_pointer(_context: Any, address: Any) -> Any:
 as_pointer: Any = intrinsic(_as_pointer)
 
 
-def _trailing_zeros(_context: Any, word: Any) -> Any:
+def _trailing_zeros(_context: Any, _word: Any) -> Any:
     """How many of the lowest bits of a number that is not 0 are 0."""
 
     def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
