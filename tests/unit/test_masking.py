@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from outlines_core.bitmask import pack_ids
-from outlines_core.kernels.masking import match_rows
+from outlines_core.kernels.masking import match_rows, rows_continue
 from processors.masking import MaskBuffer, apply_mask, apply_on_device
 
 FORMATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -39,7 +39,7 @@ def test_equals_masked_fill(dtype, n_columns, size):
 
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("device", ["host", "any"])
-@pytest.mark.parametrize("density", [0.0, 0.01, 0.5, 1.0])
+@pytest.mark.parametrize("density", [0.0, 0.01, 0.5, 0.95, 1.0])
 def test_in_place_and_into_another_tensor(dtype, device, density):
     """Words with no bit, with some and with all, in one row and in rows that are closed from the start."""
     scores, words, allowed = case(6, 4, 230, 200, dtype, density)
@@ -104,6 +104,18 @@ def test_threads_share_large_logits():
     assert torch.equal(apply_mask(scores, words), scores.masked_fill(~allowed, -float("inf")))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("n_columns", [9_000_000, 9_000_007])
+def test_new_memory_larger_than_any_cache(dtype, n_columns):
+    """It is written past the cache where it is aligned."""
+    scores, words, allowed = case(9, 1, n_columns, n_columns, dtype, 0.5)
+    words[0, ::3], words[0, 1::3] = 0, -1
+    allowed = torch.from_numpy(np.unpackbits(words.view(np.uint8), bitorder="little")[:n_columns].astype(bool))[None]
+    is_open = np.empty(1, dtype=np.uint8)
+    assert torch.equal(apply_mask(scores, words, is_open), scores.masked_fill(~allowed, -float("inf")))
+    assert is_open.tolist() == [1]
+
+
 def test_scores_that_require_grad():
     scores, words, allowed = case(4, 1, 40, 40, torch.float32)
     masked = apply_mask(scores.requires_grad_(), words)
@@ -126,6 +138,19 @@ def test_buffer():
     buffer.words[1, 0] = 3
     assert buffer.on(torch.device("cpu"))[1].tolist() == [3, 0]
     assert apply_mask(torch.zeros(2, 3), buffer)[1].tolist() == [0, 0, -float("inf")]
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 80])
+def test_rows_continue_if_all_do(length):
+    known = np.random.default_rng(length).integers(0, 1 << 40, (3, 90))
+    ids = known[:, : length + 1].copy()
+    ids[:, length] += 1
+    assert rows_continue(ids, length, known)
+    for r in range(3):
+        for at in range(length):
+            ids[r, at] ^= 1 << 35
+            assert not rows_continue(ids, length, known)
+            ids[r, at] ^= 1 << 35
 
 
 @pytest.mark.parametrize("seed", range(30))
