@@ -35,6 +35,7 @@ class Arena:
         inside: (capacity,) int64: for each row the address of the table of what tokens do there, 0 if it is not known.
         loops: (capacity,) int64: by what a filled row leads back to itself (`kernels.json_content`).
         handles: where kernels find rows and inside.
+        nbytes: memory of the rows, and of the recognizers as they were when they got the first one.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,7 @@ class Arena:
         self._numbers: dict[int, NDArray[np.int32]] = {}
         self._outcomes: dict[int, dict[int, int]] = {}
         self._keep: list[Any] = []
+        self._kept = 0
         self._row = np.zeros(256, dtype=np.int32)
         self._new_states = np.zeros(256, dtype=np.int32)
         self.outcomes: dict[int, list[int]] = {}
@@ -64,7 +66,7 @@ class Arena:
 
     @property
     def nbytes(self) -> int:
-        return self.rows.nbytes
+        return self.rows.nbytes + self._kept
 
     def _reserve(self, n: int) -> None:
         if n > self.rows.shape[0]:
@@ -130,6 +132,7 @@ class Arena:
         numbers = self._numbers.get(key)
         if numbers is None:
             self._keep.append(recognizer)
+            self._kept += recognizer.nbytes
             numbers = self._numbers[key] = np.zeros(64, dtype=np.int32)
             self._outcomes[key] = {}
             self.outcomes[key] = []

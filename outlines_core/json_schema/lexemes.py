@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, Final, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 from outlines_core.cache import LruCache
 from outlines_core.json_schema.formats import format_parts
@@ -52,6 +53,7 @@ class Lexemes:
         self.limits, self.alphabet = limits, alphabet
         self.lock = threading.RLock()
         self._recognizers: LruCache[Any] = LruCache(_CACHE_BYTES, lambda r: r.nbytes)
+        self._alive: WeakValueDictionary[Any, Any] = WeakValueDictionary()  # an arena keeps those that have rows there
         self._nodes: dict[TestKey, Node] = {}
         self._simple: dict[TestKey, Node] = {}
         self._passes: dict[tuple[TestKey, str], bool] = {}
@@ -134,7 +136,7 @@ class Lexemes:
         self, tests: tuple[TestKey, ...], cubes: Cubes
     ) -> StringRecognizer | ProductRecognizer | FormatRecognizer:
         key = ("s", tests, cubes)
-        found = self._recognizers.get(key)
+        found: StringRecognizer | ProductRecognizer | FormatRecognizer | None = self._known(key)
         if found is None:
             if len(tests) == 1 and tests[0][0] == "lazy" and cubes == ((1, 1),) and self.alphabet is None:
                 found = FormatRecognizer(tests[0][1], self.limits)
@@ -144,7 +146,7 @@ class Lexemes:
                 found = StringRecognizer(
                     tuple(map(self.string_test, tests)), cubes, self.limits, alphabet=self.alphabet
                 )
-        self._recognizers.put(key, found)
+        self._keep(key, found)
         return found
 
     def counted(self, formulas: Formulas, f: Formula) -> Counted | None:
@@ -181,11 +183,20 @@ class Lexemes:
 
     def numbers(self, tests: tuple[TestKey, ...], cubes: Cubes) -> NumberRecognizer:
         key = ("n", tests, cubes)
-        found = self._recognizers.get(key)
+        found: NumberRecognizer | None = self._known(key)
         if found is None:
             found = NumberRecognizer(tuple(map(self.number_test, tests)), cubes, self.limits)
-        self._recognizers.put(key, found)
+        self._keep(key, found)
         return found
+
+    def _known(self, key: Any) -> Any:
+        """A recognizer that somebody still has."""
+        found = self._recognizers.get(key)
+        return found if found is not None else self._alive.get(key)
+
+    def _keep(self, key: Any, recognizer: Any) -> None:
+        self._recognizers.put(key, recognizer)
+        self._alive[key] = recognizer
 
     def tests_and_cubes(self, formulas: Formulas, f: Formula) -> tuple[tuple[TestKey, ...], Cubes]:
         """A formula over tests as a recognizer wants it."""
