@@ -158,6 +158,8 @@ def _flat(record: Any) -> Judged:
     for part in ("per_request", "long_lived"):
         soak = record[part]
         value = f"{soak['before_mib']:.0f} -> {soak['after_mib']:.0f} MiB, {soak['requests']} requests"
+        if "blocks" in soak:
+            value += "; blocks in use {:,.0f} -> {:,.0f}".format(*soak["blocks"])
         yield f", {part.replace('_', ' ')}", value, soak["flat"]
 
 

@@ -11,7 +11,9 @@ above what it has once packages, kernels and vocabulary are loaded; each part is
     limit        an automaton at its `Limits.max_states`: refuses by name, the states so far stay usable
 
 A soak notes RSS, and the compile cache's size and evictions, as it goes. It counts as flat if the mean RSS of its last
-quarter exceeds that of the quarter before the middle by less than 5 % of what the process grew by, or 8 MiB.
+quarter exceeds that of the quarter before the middle by less than 5 % of what the process grew by, or 8 MiB. Beside it
+stand the blocks in use of Python's own allocator (`sys.getallocatedblocks`): CPython gives an arena of 1 MiB back only
+when all of it is free, so RSS can grow while what is in use does not.
 
 usage: python benchmarks/memory.py [--data FILE] [--tokenizer HF_DIR] [-n 1000] [--requests 20000] [--soaked 200]
        [--parts schemas ...] [--out FILE.json]
@@ -154,19 +156,22 @@ class Bench:
             if automaton is not None:
                 self.use(automaton, [instances[rng.randrange(len(instances))]])
             if (k + 1) % every == 0:
-                marks.append({"requests": k + 1, "mib": round(self.above(), 1), **self.cache()})
+                mark = {"requests": k + 1, "mib": round(self.above(), 1), "blocks": sys.getallocatedblocks()}
+                marks.append({**mark, **self.cache()})
         states = [automaton.n_states for automaton in automata if automaton is not None]
         quarter = max(1, len(marks) // 4)
-        before = statistics.mean(m["mib"] for m in marks[quarter : 2 * quarter] or marks)
-        after = statistics.mean(m["mib"] for m in marks[-quarter:])
+        early, late = marks[quarter : 2 * quarter] or marks, marks[-quarter:]
+        before, after = (statistics.mean(m["mib"] for m in part) for part in (early, late))
+        blocks = [statistics.mean(m["blocks"] for m in part) for part in (early, late)]
         flat = after - before <= max(8.0, 0.05 * before)
         seconds = time.perf_counter() - began
         name = "long-lived automata" if long_lived else "an automaton per request"
         print(f"soak, {name}: {n} requests over {len(chosen)} schemas in {seconds:.0f} s; RSS {before:.0f} MiB before "
-              f"the middle, {after:.0f} MiB at the end: {'flat' if flat else 'NOT FLAT'}; {shown(self.cache())}"
+              f"the middle, {after:.0f} MiB at the end: {'flat' if flat else 'NOT FLAT'}; {blocks[0]:,.0f} blocks in use "
+              f"of Python's allocator, {blocks[1]:,.0f}; {shown(self.cache())}"
               f"{f'; states of an automaton at most {max(states)}' if states else ''}")  # fmt: skip
         return {"requests": n, "schemas": len(chosen), "seconds": seconds, "marks": marks, "flat": flat,
-                "before_mib": before, "after_mib": after, "most_states": max(states, default=None)}  # fmt: skip
+                "before_mib": before, "after_mib": after, "blocks": blocks, "most_states": max(states, default=None)}  # fmt: skip
 
     def per_request_part(self) -> dict[str, Any]:
         return self.soak(long_lived=False)
