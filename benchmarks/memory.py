@@ -167,11 +167,11 @@ class Bench:
         seconds = time.perf_counter() - began
         name = "long-lived automata" if long_lived else "an automaton per request"
         print(f"soak, {name}: {n} requests over {len(chosen)} schemas in {seconds:.0f} s; RSS {before:.0f} MiB before "
-              f"the middle, {after:.0f} MiB at the end: {'flat' if flat else 'NOT FLAT'}; {blocks[0]:,.0f} blocks in use "
-              f"of Python's allocator, {blocks[1]:,.0f}; {shown(self.cache())}"
+              f"the middle, {after:.0f} MiB at the end: {'flat' if flat else 'NOT FLAT'}; blocks in use of Python's "
+              f"allocator {blocks[0]:,.0f}, {blocks[1]:,.0f}; {shown(self.cache())}"
               f"{f'; states of an automaton at most {max(states)}' if states else ''}")  # fmt: skip
-        return {"requests": n, "schemas": len(chosen), "seconds": seconds, "marks": marks, "flat": flat,
-                "before_mib": before, "after_mib": after, "blocks": blocks, "most_states": max(states, default=None)}  # fmt: skip
+        return {"requests": n, "schemas": len(chosen), "seconds": seconds, "marks": marks, "flat": flat, "blocks": blocks,
+                "before_mib": before, "after_mib": after, "most_states": max(states, default=None)}  # fmt: skip
 
     def per_request_part(self) -> dict[str, Any]:
         return self.soak(long_lived=False)
