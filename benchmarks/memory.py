@@ -170,8 +170,9 @@ class Bench:
               f"the middle, {after:.0f} MiB at the end: {'flat' if flat else 'NOT FLAT'}; blocks in use of Python's "
               f"allocator {blocks[0]:,.0f}, {blocks[1]:,.0f}; {shown(self.cache())}"
               f"{f'; states of an automaton at most {max(states)}' if states else ''}")  # fmt: skip
-        return {"requests": n, "schemas": len(chosen), "seconds": seconds, "marks": marks, "flat": flat, "blocks": blocks,
-                "before_mib": before, "after_mib": after, "most_states": max(states, default=None)}  # fmt: skip
+        return {"requests": n, "schemas": len(chosen), "seconds": seconds, "marks": marks, "flat": flat,
+                "before_mib": before, "after_mib": after, "blocks": blocks,
+                "most_states": max(states, default=None)}  # fmt: skip
 
     def per_request_part(self) -> dict[str, Any]:
         return self.soak(long_lived=False)
