@@ -279,7 +279,7 @@ class LexemeMasks:
         any_string = self._inside.get(FREE) or self._any_string(core)
         if any_string.words is None:  # of few tokens: a walk takes no time
             return None
-        words, long = any_string.words, self._long_tokens[: int(np.searchsorted(-self._long_sizes, 1 - lasting))]
+        words, long = any_string.words, self._long_tokens[self._long_sizes >= lasting]
         died = long[self._follow(core, c, long, self.table.data, self.table.indptr) == 0]
         if len(died):
             words = words.copy()
@@ -314,13 +314,13 @@ class LexemeMasks:
 
     @cached_property
     def _long_tokens(self) -> NDArray[np.int64]:
-        """The tokens that stay inside any string and are long, longest first."""
+        """The tokens that stay inside any string and are long, in the order of their bytes."""
         words = self._inside[FREE].words
         assert words is not None
-        ids = unpack_ids(words)
-        sizes = np.diff(self.table.indptr)[ids]
-        ids, sizes = ids[sizes >= _LEAST_ENDURANCE], sizes[sizes >= _LEAST_ENDURANCE]
-        return np.asarray(ids[np.argsort(-sizes, kind="stable")], dtype=np.int64)
+        inside = np.zeros(32 * (self.n_words + 1), dtype=np.bool_)
+        inside[unpack_ids(words)] = True
+        in_order = self.trie.token[inside[self.trie.token]].astype(np.int64)
+        return in_order[np.diff(self.table.indptr)[in_order] >= _LEAST_ENDURANCE]
 
     @cached_property
     def _exit_texts(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -402,20 +402,37 @@ def _depth_below(trie, node, m):  # type: ignore[no-untyped-def]
 def follow(mem, rows, c, data, indptr, begin, out_rows):  # type: ignore[no-untyped-def]
     """Which content row texts that stay inside a string lead to from row `c`, 0 if they die.
 
-    data, indptr  the texts' bytes, uint8 and int64 offsets
+    data, indptr  the texts' bytes, uint8 and int64 offsets; what a text has in common with the one before is not read
+                  again, so they are best sorted
     begin         the text to begin with: 0, or meta[M_NODE] after HOLE
     out_rows      (n,) int64
     """
     zero = np.int64(0)
+    longest = 0
     for k in range(begin, out_rows.shape[0]):
-        at, x = np.int64(c), np.int64(0)
-        status = np.int64(LIVE)
-        for m in range(indptr[k], indptr[k + 1]):
-            status, at, _, x = _in_string(mem, rows, zero, at, zero, x, np.int64(data[m]))  # instance 0 counts
+        longest = max(longest, indptr[k + 1] - indptr[k])
+    path = np.empty((longest + 1, 2), dtype=np.int64)  # row and escape state after so many bytes
+    path[0, 0] = c
+    path[0, 1] = 0
+    known = np.int64(0)  # so many bytes of the text before are in the path
+    for k in range(begin, out_rows.shape[0]):
+        first, size = indptr[k], indptr[k + 1] - indptr[k]
+        n = np.int64(0)
+        if k > begin:
+            before = indptr[k - 1]
+            while n < known and n < size and data[before + n] == data[first + n]:
+                n += 1
+        while n < size:
+            # instance 0 counts
+            status, at, _, x = _in_string(mem, rows, zero, path[n, 0], zero, path[n, 1], np.int64(data[first + n]))
+            if status == HOLE:
+                mem[M_NODE] = k
+                return np.int64(status)
             if status != LIVE:
                 break
-        if status == HOLE:
-            mem[M_NODE] = k
-            return status
-        out_rows[k] = at if status == LIVE else zero
+            n += 1
+            path[n, 0] = at
+            path[n, 1] = x
+        known = n
+        out_rows[k] = path[n, 0] if n == size else zero
     return np.int64(LIVE)
