@@ -338,7 +338,8 @@ class JsonTables:
     def _fill_struct(self, i: int) -> None:
         """Fill the row of a structural state: any vocabulary has tokens that look at all of it.
 
-        And at what is behind a comma or colon, whose rows are filled with it: a hole takes its time.
+        And at what is behind a comma, a colon or the brace of an object, whose rows are filled with it: a hole takes its
+        time.
         """
         info = self.info(i)
         row = [0] * 16
@@ -346,6 +347,7 @@ class JsonTables:
         match info:
             case ("value", goal):
                 self._value_row(row, goal, 0, record=False)
+                behind = row[LBRACE] & kernel.GOTO_MASK
             case ("colon", made):
                 behind = self.value_struct(made.goal)
                 row[COLON] = kernel.pack(behind, push=made.id, record=made.record)
@@ -414,22 +416,23 @@ class JsonTables:
     def _value_row(self, row: list[int], goal: Goal, push: int, *, record: bool) -> None:
         machine = self.machine
         before = kernel.pack(0, push=push, record=record)
-        for klass, (word, bit) in _KEYWORDS.items():
-            outcome = machine.constant(goal, bit)
-            if outcome is not None:
-                row[klass] = before | self._keyword(word, outcome)
-        strings = machine.part(goal, STRINGS)
+        literals, numbers, strings, arrays, objects = machine.parts(goal)
+        if literals:
+            for klass, (word, bit) in _KEYWORDS.items():
+                outcome = machine.constant(goal, bit)
+                if outcome is not None:
+                    row[klass] = before | self._keyword(word, outcome)
         if strings != FALSE:
             target = self.string_instance(goal, strings)
             row[QUOTE] = before | target if target else 0
-        if machine.part(goal, NUMBERS) != FALSE:
+        if numbers != FALSE:
             target = self.number_instance(goal)
             row[DIGIT] = before | target if target else 0
-        if machine.part(goal, OBJECTS) != FALSE:
+        if objects != FALSE:
             frame = machine.open_object(goal)
             if frame is not None:
                 row[LBRACE] = before | self._object_struct(frame, OPEN)
-        if machine.part(goal, ARRAYS) != FALSE:
+        if arrays != FALSE:
             array = machine.open_array(goal)
             if array is not None:
                 row[LBRACK] = before | self._array_struct(array, OPEN)

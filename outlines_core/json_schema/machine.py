@@ -185,6 +185,7 @@ class Machine:
         self.lexemes = lexemes
         self.sat = Satisfiability(self.lowering, lexemes, in_order=in_order, usable=usable)
         self.in_order, self.usable = in_order, usable
+        self._all_usable = usable == Usable()
         self._goals: dict[Any, Goal] = {}
         self.returns: list[Return | None] = [None]
         self._arrays: dict[Any, ArrayFrame | None] = {}
@@ -229,6 +230,14 @@ class Machine:
             f: Formula = goal.watched[0][which]
             return f
         return self.combined(tuple(split[which] for split in goal.watched), goal.cubes)
+
+    def parts(self, goal: Goal) -> tuple[bool, Formula, Formula, Formula, Formula]:
+        """May it be null, false or true, perhaps?  And `part` of numbers, strings, arrays, objects."""
+        if goal.is_single and self._all_usable:
+            literals, numbers, strings, arrays, objects = goal.watched[0]
+            return literals != 0, numbers, strings, arrays, objects
+        numbers, strings, arrays, objects = (self.part(goal, which) for which in (NUMBERS, STRINGS, ARRAYS, OBJECTS))
+        return True, numbers, strings, arrays, objects
 
     def constant(self, goal: Goal, bit: int) -> Outcome | None:
         """The outcome of null (1), false (2) or true (4), None if the goal excludes it."""
