@@ -23,9 +23,7 @@ from outlines_core.json_schema.depth import deeply
 from outlines_core.json_schema.formula import FALSE, TRUE, Formula
 from outlines_core.json_schema.lower import TRUE_SUB
 from outlines_core.json_schema.machine import (
-    ARRAYS,
     NUMBERS,
-    OBJECTS,
     STRINGS,
     ArrayFrame,
     Frame,
@@ -338,8 +336,7 @@ class JsonTables:
     def _fill_struct(self, i: int) -> None:
         """Fill the row of a structural state: any vocabulary has tokens that look at all of it.
 
-        And at what is behind a comma, a colon or the brace of an object, whose rows are filled with it: a hole takes its
-        time.
+        And at what is behind a comma, a colon or an object's brace: their rows come with it, as a hole takes its time.
         """
         info = self.info(i)
         row = [0] * 16
