@@ -140,8 +140,8 @@ class Arena:
             numbers = self._renumber(key, state + 1)
         if not numbers[state]:
             self._reserve(self.n + 1)
-            numbers[state] = self.n
             self._add_states(recognizer, [state])
+            numbers[state] = self.n - 1
         return int(numbers[state])
 
     def owner(self, c: int) -> tuple[Any, int] | None:
@@ -158,7 +158,13 @@ class Arena:
         while (n := map_row(row, self._numbers[key], self._rows, self.loops, c, self.n, self._new_states)) < 0:
             self._renumber(key, int(row.max()) + 1)
         if n:
-            self._add_states(recognizer, self._new_states[:n].tolist())
+            states = self._new_states[:n].tolist()
+            try:
+                self._add_states(recognizer, states)
+            except BaseException:  # what they come to was too much to find out: as if nothing had been asked
+                self._numbers[key][states] = 0
+                self.rows[c, FILLED] = 0
+                raise
 
     def _renumber(self, key: int, n: int) -> NDArray[np.int32]:
         """Make room for the numbers of `n` states."""
@@ -170,11 +176,11 @@ class Arena:
 
     def _add_states(self, recognizer: Any, states: list[int]) -> None:
         """Rows for states that have got the next numbers."""
+        outcomes = [self._outcome_number(recognizer, recognizer.outcome(state)) for state in states]
         first, rows = self.n, self._rows
         self.n += len(states)
         self._recognizers += [recognizer] * len(states)
         self._states += states
-        outcomes = [self._outcome_number(recognizer, recognizer.outcome(state)) for state in states]
         if isinstance(recognizer, StringRecognizer):
             rows[first : self.n, OUTCOME] = outcomes
             rows[first : self.n, FILLED] = 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from outlines_core.errors import LimitExceededError
+from outlines_core.json_schema.arena import Arena
 from outlines_core.json_schema.strings import Length, Matches, OneOf, StringRecognizer
 from outlines_core.limits import Limits
 from outlines_core.regex.ast import CharSet, Complement, Repeat
@@ -243,3 +244,35 @@ class TestSize:
         assert recognizer.alike(near, 20) == recognizer.alike(far, 20)
         assert recognizer.alike(recognizer.run(b"a"), 20) == recognizer.run(b"a")
         assert recognizer.alike(far, 9_990) == far
+
+
+class Unwell:
+    """A recognizer of `ab` that at first cannot say what its states come to."""
+
+    start, nbytes, is_well = 1, 0, False
+
+    def write_row(self, state: int, out_row: np.ndarray) -> None:
+        out_row[:] = 0
+        out_row[0x60 + state] = state + 1
+
+    def outcome(self, state: int) -> int:
+        if state > 1 and not self.is_well:
+            raise LimitExceededError("too much", given=1, limit=0)
+        return 0 if state == 3 else -1
+
+
+def test_an_arena_is_as_before_where_a_row_was_too_much() -> None:
+    arena, unwell, other = Arena(), Unwell(), Unwell()
+    other.is_well = True
+    first = arena.number_of(unwell, 1)
+    with pytest.raises(LimitExceededError):
+        arena.fill(first)
+    c = arena.number_of(other, 1)
+    for recognizer, row in ((other, c), (unwell, first)):
+        unwell.is_well = True
+        for byte, state in ((0x61, 2), (0x62, 3)):
+            arena.fill(row)
+            assert np.flatnonzero(arena.rows[row, :256]).tolist() == [byte]
+            row = int(arena.rows[row, byte])
+            assert arena.owner(row) == (recognizer, state)
+        assert arena.rows[row, 256] == 0
