@@ -1,6 +1,6 @@
 """Regex -> index, against PyPI's `outlines_core`, both sides in one run.
 
-The nine regexes of outlines-core's own benchmark, and five more, on one vocabulary. Each engine is a process of its
+The nine regexes of outlines-core's own benchmark, and six more, on one vocabulary. Each engine is a process of its
 own in its own Python (the packages share an import name); they take turns pattern by pattern, so that the machine's
 noise falls on both. What is measured:
 
@@ -45,6 +45,17 @@ _BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _DAY, _MONTH = r"([1-9]|0[1-9]|1[0-9]|2[0-9]|3[0-1])", r"([1-9]|0[1-9]|1[0-2])"
 _YEAR, _DOT = r"([0-9][0-9]|19[0-9][0-9]|20[0-9][0-9])", r"(\.|-|/)"
 _LABEL = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
+
+
+def _names(n: int) -> str:
+    """`n` different words, as one alternation."""
+    rng = random.Random(0)
+    words: dict[str, None] = {}
+    while len(words) < n:
+        words["".join(rng.choice("bcdfghklmnprst") + rng.choice("aeiou") for _ in range(rng.randint(2, 6)))] = None
+    return "|".join(words)
+
+
 PATTERNS = {
     "email": rf"{_LABEL}(?:\.{_LABEL})*@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]*[a-z0-9])?",
     "complex_phone": r"\+?\d{1,4}?[-.\s]?\(?\d{1,3}?\)?[-.\s]?\d{1,4}[-.\s]?\d{1,4}[-.\s]?\d{1,9}",
@@ -62,6 +73,7 @@ PATTERNS = {
     "any_100": r".{0,100}",
     "sentence": r"[A-Z][a-z]+( [a-z]+){4,12}\.",
     "sentence_quoted": r"[A-Z][\w',-]*( [\w',-]+){2,20}[.!?]",
+    "choice_10000": _names(10_000),
     "sentence_bounded": r"([A-Z][a-z]{0,12})( [a-z]{1,12}){3,9}(, [a-z]{1,12}( [a-z]{1,12}){1,6})?[.?!]",
 }
 N_WALKS, N_STEPS = 20, 40
