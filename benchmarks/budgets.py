@@ -92,7 +92,8 @@ def _eager(record: Any) -> Judged:
 
 
 def _lazy(record: Any) -> Judged:
-    name, slowest = max(((n, row["ours"]["lazy_s"]) for n, row in record.items()), key=lambda pair: pair[1])
+    nine = [name for name in STANDARD if name in record]
+    name, slowest = max(((n, record[n]["ours"]["lazy_s"]) for n in nine), key=lambda pair: pair[1])
     yield "", f"{slowest * 1e3:.2f} ms (the slowest: {name})", slowest < 5e-3
 
 

@@ -137,6 +137,9 @@ class Ours:
 
         def forget() -> None:
             clear_cache()
+            for thread in threading.enumerate():  # what was built is written to disk behind our back
+                if thread.name == "store-index":
+                    thread.join()
             self.empty_disk()
 
         eager, automaton = least(build, forget)
